@@ -1,0 +1,362 @@
+"""The shared vocabulary: tables, columns, keys, names and the error that speaks to a user.
+
+Everything that crosses from one package to another is described here. Importing this module loads pyarrow and
+nothing heavier.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+SCHEMA_VERSION_KEY = b"counterstain_schema"
+
+EMBEDDINGS_PREFIX = "embeddings__"
+STAGING_PREFIX = "staging__"
+
+_DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_ENCODER_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
+
+
+class CounterstainError(Exception):
+    """Something the user can put right; the message names the thing and the remedy."""
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A table's Arrow schema, the columns that identify a row, and those that identify a partition."""
+
+    name: str
+    schema: pa.Schema
+    key: tuple[str, ...]
+    partition: tuple[str, ...]
+
+
+def check_dataset_name(name: str) -> str:
+    """Return `name`, or raise `CounterstainError` where it could not be a partition key everywhere."""
+    if not _DATASET_NAME.fullmatch(name):
+        raise CounterstainError(
+            f"{name!r} cannot name a data set: use 1 to 64 letters, digits, '_', '-' or '.', "
+            "beginning with a letter or digit."
+        )
+    return name
+
+
+def check_encoder_name(name: str) -> str:
+    """Return `name`, or raise `CounterstainError` where it could not be part of a table's name in SQL."""
+    if not _ENCODER_NAME.fullmatch(name):
+        raise CounterstainError(
+            f"{name!r} cannot name an encoder: use 1 to 64 lower-case letters, digits or '_', "
+            "beginning with a letter or digit."
+        )
+    return name
+
+
+def _table(name: str, fields: list[pa.Field], key: tuple[str, ...], partition: tuple[str, ...]) -> TableSpec:
+    """Declare a table; key columns become Lance's primary key, so that racing first writers leave no duplicate."""
+    keyed = [
+        f.with_nullable(False).with_metadata(
+            {"lance-schema:unenforced-primary-key:position": str(key.index(f.name) + 1)}
+        )
+        if f.name in key
+        else f
+        for f in fields
+    ]
+    metadata = {SCHEMA_VERSION_KEY: str(SCHEMA_VERSION).encode()}
+    return TableSpec(name, pa.schema(keyed, metadata=metadata), key, partition)
+
+
+_TIME = pa.timestamp("us", tz="UTC")
+BOX = pa.list_(pa.int32(), 4)  # x0, y0, x1, y1 in px, half-open
+
+# What is known of an image beside its pixels. Searches filter on these, so every embeddings table carries them too.
+METADATA_FIELDS = [
+    pa.field("label", pa.string()),
+    pa.field("split", pa.string()),
+    pa.field("patient", pa.string()),
+    pa.field("slide", pa.string()),
+    pa.field("modality", pa.string()),
+    pa.field("view", pa.string()),
+    pa.field("text_overlay", pa.bool_()),
+    pa.field("text_overlay_source", pa.string()),  # given | detected | corrected
+    pa.field("overlay_text", pa.string()),
+    pa.field("annotation", pa.bool_()),
+    pa.field("annotation_source", pa.string()),
+    pa.field("annotation_kinds", pa.list_(pa.string())),
+    pa.field("attributes", pa.string()),  # every other column of the source, one JSON object of strings
+]
+METADATA_COLUMNS = tuple(f.name for f in METADATA_FIELDS)
+# What a source may say of an image, and what a user may correct afterwards.
+GIVEN_COLUMNS = tuple(
+    c for c in METADATA_COLUMNS if c not in ("text_overlay_source", "annotation_source", "attributes")
+)
+# Columns whose images must not straddle a split, beside those a data set names for itself.
+GROUP_COLUMNS = ("patient", "slide")
+# Background columns that every analysis stratifies by where they vary, beside a data set's own attributes.
+BACKGROUND_COLUMNS = ("text_overlay", "annotation", "view", "slide")
+
+IMAGES = _table(
+    "images",
+    [
+        pa.field("dataset", pa.string()),
+        pa.field("image_id", pa.string()),
+        pa.field("content_hash", pa.string()),
+        pa.field("uri", pa.string()),
+        pa.field("width_px", pa.int32()),
+        pa.field("height_px", pa.int32()),
+        pa.field("format", pa.string()),
+        pa.field("mode", pa.string()),
+        pa.field("caption", pa.string()),
+        pa.field("overlay_boxes", pa.list_(BOX)),
+        pa.field("lesion_box", BOX),
+        pa.field("thumbnail", pa.binary()),
+        *METADATA_FIELDS,
+    ],
+    key=("dataset", "image_id"),
+    partition=("dataset",),
+)
+REJECTS = _table(
+    "rejects",
+    [pa.field("dataset", pa.string()), pa.field("uri", pa.string()), pa.field("reason", pa.string())],
+    key=("dataset", "uri"),
+    partition=("dataset",),
+)
+DATASETS = _table(
+    "datasets",
+    [
+        pa.field("dataset", pa.string()),
+        pa.field("reader", pa.string()),
+        pa.field("root", pa.string()),
+        pa.field("label", pa.string()),
+        pa.field("groups", pa.list_(pa.string())),
+        pa.field("registered_at", _TIME),
+    ],
+    key=("dataset",),
+    partition=("dataset",),
+)
+IMPORTED_ENCODERS = _table(
+    "imported_encoders",
+    [
+        pa.field("encoder", pa.string()),
+        pa.field("dimension", pa.int32()),
+        pa.field("source", pa.string()),
+        pa.field("imported_at", _TIME),
+    ],
+    key=("encoder",),
+    partition=("encoder",),
+)
+CORRECTIONS = _table(
+    "corrections",
+    [
+        pa.field("dataset", pa.string()),
+        pa.field("image_id", pa.string()),
+        pa.field("column", pa.string()),
+        pa.field("value", pa.string()),  # JSON
+        pa.field("corrected_at", _TIME),
+    ],
+    key=("dataset", "image_id", "column"),
+    partition=("dataset",),
+)
+RUNS = _table(
+    "runs",
+    [
+        pa.field("run_id", pa.string()),
+        pa.field("asset", pa.string()),
+        pa.field("dataset", pa.string()),
+        pa.field("encoder", pa.string()),
+        pa.field("code_version", pa.string()),
+        pa.field("data_version", pa.string()),
+        pa.field("inputs", pa.string()),  # JSON: upstream partition → its data version
+        pa.field("parameters", pa.string()),  # JSON
+        pa.field("fingerprint", pa.string()),  # the encoder's weights and preprocessing
+        pa.field("table_versions", pa.string()),  # JSON: table → Lance version after the write
+        pa.field("rows", pa.int64()),
+        pa.field("seconds", pa.float64()),
+        pa.field("finished_at", _TIME),
+    ],
+    key=("run_id", "asset", "dataset", "encoder"),
+    partition=("run_id", "asset", "dataset", "encoder"),
+)
+
+
+def _result_table(name: str, fields: list[pa.Field], partition: tuple[str, ...] = ("dataset", "encoder")) -> TableSpec:
+    """Declare a table of findings: a row is identified by its place within its partition."""
+    ids = [pa.field("dataset", pa.string()), pa.field("encoder", pa.string()), pa.field("row", pa.int32())]
+    return _table(name, ids + fields, key=("dataset", "encoder", "row"), partition=partition)
+
+
+_INTERVAL = [pa.field("ci_low", pa.float64()), pa.field("ci_high", pa.float64())]
+
+LAYOUTS = _result_table(
+    "layouts",
+    [
+        pa.field("n_neighbors", pa.int32()),
+        pa.field("min_dist", pa.float64()),
+        pa.field("image_id", pa.string()),
+        pa.field("x", pa.float32()),
+        pa.field("y", pa.float32()),
+    ],
+)
+LAYOUT_QUALITY = _result_table(
+    "layout_quality",
+    [
+        pa.field("n_neighbors", pa.int32()),
+        pa.field("n_neighbors_requested", pa.int32()),
+        pa.field("min_dist", pa.float64()),
+        pa.field("metric", pa.string()),
+        pa.field("value", pa.float64()),
+        pa.field("n", pa.int64()),
+        pa.field("seed", pa.int64()),
+    ],
+)
+PROBE_SCORES = _result_table(
+    "probe_scores",
+    [
+        pa.field("target", pa.string()),
+        pa.field("protocol", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("fold", pa.int32()),  # null: the summary over folds
+        pa.field("stratum", pa.string()),
+        pa.field("metric", pa.string()),
+        pa.field("value", pa.float64()),
+        *_INTERVAL,
+        pa.field("n", pa.int64()),
+        pa.field("seed", pa.int64()),
+        pa.field("note", pa.string()),
+    ],
+)
+PROBE_PREDICTIONS = _result_table(
+    "probe_predictions",
+    [
+        pa.field("image_id", pa.string()),
+        pa.field("target", pa.string()),
+        pa.field("protocol", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("fold", pa.int32()),
+        pa.field("truth", pa.string()),
+        pa.field("predicted", pa.string()),
+        pa.field("margin", pa.float64()),
+        pa.field("correct", pa.bool_()),
+    ],
+)
+NEIGHBORS = _result_table(
+    "neighbors",
+    [
+        pa.field("image_id", pa.string()),
+        pa.field("rank", pa.int32()),
+        pa.field("neighbor_id", pa.string()),
+        pa.field("distance", pa.float32()),
+        pa.field("same_label", pa.bool_()),
+        pa.field("same_background", pa.list_(pa.string())),  # the background attributes both images share
+    ],
+)
+NEIGHBOR_AUDITS = _result_table(
+    "neighbor_audits",
+    [
+        pa.field("audit", pa.string()),
+        pa.field("confounder", pa.string()),
+        pa.field("metric", pa.string()),
+        pa.field("k", pa.int32()),
+        pa.field("value", pa.float64()),
+        *_INTERVAL,
+        pa.field("p_value", pa.float64()),
+        pa.field("p_adjusted", pa.float64()),
+        pa.field("expected", pa.float64()),
+        pa.field("n", pa.int64()),
+        pa.field("note", pa.string()),
+        pa.field("seed", pa.int64()),
+    ],
+)
+LEADERBOARD = _result_table(
+    "leaderboard",
+    [
+        pa.field("protocol", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("metric", pa.string()),
+        pa.field("value", pa.float64()),
+        *_INTERVAL,
+        pa.field("n", pa.int64()),
+        pa.field("rank", pa.int32()),
+    ],
+    partition=(),  # made over all cells, replaced as a whole
+)
+
+# Column types a cell of text may be parsed to.
+_COLUMN_TYPES = {f.name: f.type for f in IMAGES.schema}
+_FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def parse_cell(column: str, text: str | None) -> object:
+    """Return a cell of a user's table as the type of `column` of ``images``; empty is None.
+
+    Flags are written true/false, 1/0 or yes/no; lists of words are joined by ``;``; boxes are JSON.
+
+    Raises
+    ------
+    CounterstainError
+        If the text cannot be read as that type.
+    """
+    if text is None or not text.strip():
+        return None
+    text = text.strip()
+    kind = _COLUMN_TYPES[column]
+    if pa.types.is_boolean(kind):
+        if text.lower() not in _FLAGS:
+            raise CounterstainError(
+                f"column {column!r}: {text!r} is not a flag; write true or false (or leave it empty)."
+            )
+        return _FLAGS[text.lower()]
+    if column == "annotation_kinds":
+        return [word.strip() for word in text.split(";") if word.strip()]
+    if column in ("lesion_box", "overlay_boxes"):
+        return _parse_boxes(column, text)
+    return text
+
+
+def _parse_boxes(column: str, text: str) -> list[object]:
+    try:
+        value = json.loads(text)
+        boxes = [value] if column == "lesion_box" else value
+        whole = all(len(box) == 4 and all(isinstance(edge, int) for edge in box) for box in boxes)
+    except (ValueError, TypeError):
+        whole = False
+    if not whole:
+        shape = "[x0, y0, x1, y1]" if column == "lesion_box" else "[[x0, y0, x1, y1], …]"
+        raise CounterstainError(f"column {column!r}: {text[:80]!r} is not {shape} in whole pixels.")
+    return list(value)
+
+
+TABLES: Mapping[str, TableSpec] = {
+    t.name: t
+    for t in (
+        DATASETS, IMAGES, REJECTS, CORRECTIONS, IMPORTED_ENCODERS, LAYOUTS, LAYOUT_QUALITY, PROBE_SCORES,
+        PROBE_PREDICTIONS, NEIGHBORS, NEIGHBOR_AUDITS, LEADERBOARD, RUNS,
+    )
+}  # fmt: skip
+
+
+def embeddings_table(encoder: str, dimension: int) -> TableSpec:
+    """Declare the table of one encoder's vectors, ``(dimension,)`` float32 each, joined with `METADATA_FIELDS`."""
+    return _table(
+        EMBEDDINGS_PREFIX + check_encoder_name(encoder),
+        [
+            pa.field("dataset", pa.string()),
+            pa.field("image_id", pa.string()),
+            pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
+            pa.field("fingerprint", pa.string(), nullable=False),
+            *METADATA_FIELDS,
+        ],
+        key=("dataset", "image_id"),
+        partition=("dataset",),
+    )
+
+
+def staging_table(encoder: str, dimension: int) -> TableSpec:
+    """Declare the table of vectors encoded but not yet committed; a run that died resumes from it."""
+    keep = ("dataset", "image_id", "vector", "fingerprint")
+    schema = embeddings_table(encoder, dimension).schema
+    fields = [schema.field(name).with_metadata(None) for name in keep]
+    return _table(STAGING_PREFIX + encoder, fields, key=("dataset", "image_id", "fingerprint"), partition=("dataset",))

@@ -1,0 +1,96 @@
+"""Vector similarity search with metadata filters."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from store.schema import EMBEDDINGS_PREFIX, METADATA_COLUMNS, CounterstainError
+from store.warehouse import equals, quote
+
+if TYPE_CHECKING:
+    import polars as pl
+    from numpy.typing import NDArray
+
+    from store.warehouse import Warehouse
+
+
+def search(
+    warehouse: "Warehouse",
+    encoder: str,
+    query: "str | NDArray[Any]",
+    *,
+    dataset: str | None = None,
+    where: str | None = None,
+    k: int = 10,
+) -> "pl.DataFrame":
+    """Return the `k` stored images nearest to `query` by cosine distance, nearest first.
+
+    Parameters
+    ----------
+    warehouse
+        The warehouse.
+    encoder
+        Encoder whose vectors are compared.
+    query
+        A vector ``(d,)`` of the same encoder, or the id of a stored image, which is then left out of the answer.
+    dataset
+        Search this data set only.
+    where
+        SQL filter over the metadata columns, applied *before* the search, such as
+        ``"text_overlay AND label = 'benign'"``.
+    k
+        Rows at most; fewer where the filter leaves fewer.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``dataset, image_id, distance`` (0 … 2), ``uri`` and the metadata columns.
+
+    Raises
+    ------
+    CounterstainError
+        If the encoder has no vectors, the stored image is unknown, the vector does not fit or the filter is wrong.
+    """
+    import polars as pl
+
+    if k < 1:
+        raise CounterstainError(f"k is {k}: ask for at least one image.")
+    name = EMBEDDINGS_PREFIX + encoder
+    if name not in warehouse.tables():
+        known = ", ".join(warehouse.encoders()) or "none yet"
+        raise CounterstainError(f"no vectors of encoder {encoder!r}; encoders with vectors: {known}.")
+    conditions = [f"({where})"] if where else []
+    if dataset is not None:
+        conditions.append(equals({"dataset": dataset}))
+    if isinstance(query, str):
+        vector = _stored_vector(warehouse, name, query, dataset)
+        conditions.append(f"image_id != {quote(query)}")
+    else:
+        vector = np.asarray(query, np.float32)
+    table = warehouse.open_table(name)
+    dimension = table.schema.field("vector").type.list_size
+    if vector.shape != (dimension,) or not np.isfinite(vector).all() or not vector.any():
+        raise CounterstainError(
+            f"a query for {encoder} is one finite, non-zero vector of {dimension} values, got shape {vector.shape}."
+        )
+    columns = ["dataset", "image_id", *METADATA_COLUMNS]
+    builder = table.search(vector, vector_column_name="vector").distance_type("cosine").select([*columns, "_distance"])
+    if conditions:
+        builder = builder.where(" AND ".join(conditions), prefilter=True)
+    try:
+        found = pl.DataFrame(builder.limit(k).to_arrow())
+    except (ValueError, RuntimeError) as error:  # what Lance raises for a filter it cannot parse or resolve
+        raise CounterstainError(f"filter {where!r}: {error}\nColumns: {', '.join(columns)}") from error
+    images = warehouse.frame("images").filter(pl.col("image_id").is_in(found["image_id"].to_list()))
+    uris = images.select("dataset", "image_id", "uri").collect()
+    answer = found.rename({"_distance": "distance"}).join(uris, on=["dataset", "image_id"], how="left")
+    return answer.sort("distance", "image_id").select("dataset", "image_id", "distance", "uri", *METADATA_COLUMNS)
+
+
+def _stored_vector(warehouse: "Warehouse", table: str, image_id: str, dataset: str | None) -> "NDArray[np.float32]":
+    where = equals({"image_id": image_id} | ({"dataset": dataset} if dataset else {}))
+    rows = warehouse.dataset(table).to_table(columns=["vector"], filter=where, limit=1)
+    if not rows.num_rows:
+        place = f" of data set {dataset!r}" if dataset else ""
+        raise CounterstainError(f"{table} has no image {image_id!r}{place}.")
+    return np.asarray(rows["vector"][0].as_py(), np.float32)

@@ -1,0 +1,61 @@
+"""SQL over the tables: DuckDB reads Lance through Arrow, and reaches nothing else."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from store.schema import TABLES, CounterstainError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from store.warehouse import Warehouse
+
+
+def run_query(
+    warehouse: "Warehouse", query: str, parameters: Sequence[object] | Mapping[str, object] = ()
+) -> "pl.DataFrame":
+    """Answer one SELECT; projections and filters are pushed down to Lance.
+
+    Parameters
+    ----------
+    warehouse
+        Every table of it is a view of the same name, all pinned to the versions of this moment.
+    query
+        One SELECT (or WITH, DESCRIBE, SUMMARIZE …) in DuckDB's dialect.
+    parameters
+        Values for ``?`` or ``$name`` placeholders.
+
+    Raises
+    ------
+    CounterstainError
+        If the query is not one read-only statement, or DuckDB refuses it (its message names the column or table).
+    """
+    import duckdb
+
+    connection = duckdb.connect()
+    try:
+        try:
+            statements = connection.extract_statements(query)
+        except duckdb.Error as error:
+            raise CounterstainError(f"SQL: {error}") from error
+        readable = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+        if len(statements) != 1 or statements[0].type not in readable:
+            raise CounterstainError("SQL: one SELECT at a time; the tables are read-only here.")
+        stored = [name for name in warehouse.tables() if warehouse._is_readable(name)]
+        for name in stored:
+            connection.register(name, warehouse.dataset(name))
+        for name in TABLES.keys() - set(stored):
+            connection.register(name, TABLES[name].schema.empty_table())
+        # Last, since it cannot be undone: from here on no file, network, extension, Python variable or setting is
+        # within reach.
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        try:
+            answer: pl.DataFrame = connection.sql(query, params=parameters or None).pl()
+            return answer
+        except duckdb.CatalogException as error:
+            raise CounterstainError(f"SQL: {error}\nTables: {', '.join(sorted({*stored, *TABLES}))}") from error
+        except duckdb.Error as error:
+            raise CounterstainError(f"SQL: {error}") from error
+    finally:
+        connection.close()
