@@ -1,0 +1,1 @@
+"""Images to rows: readers, decoding, encoders; torch lives here, and only here."""

@@ -1,0 +1,1 @@
+"""Loading families: how a record of one library becomes an encoder."""

@@ -1,0 +1,98 @@
+"""A table of images: CSV, TSV or Parquet, one row per image, with a column of paths.
+
+Columns named as those of ``images`` (label, split, patient, slide, text_overlay, …) become these; every other column is
+kept as an attribute of the image. Paths are relative to the table.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+
+from pipelines.sources import DataSet, Reader, Source, read_file
+from store.schema import GIVEN_COLUMNS, CounterstainError, parse_cell
+
+PATH_COLUMNS = ("path", "file", "filename", "uri", "image")
+_GIVEN = frozenset({*GIVEN_COLUMNS, "caption", "overlay_boxes", "lesion_box"})
+
+
+def read(dataset: DataSet) -> Iterator[Source]:
+    """Yield the images in the order of the table's rows.
+
+    Raises
+    ------
+    CounterstainError
+        If the table is missing or cannot be read, lacks the column of paths, the label or a group column, names an
+        image twice, or holds a cell that does not parse.
+    """
+    table_path, frame = _read_table(dataset)
+    path_column = _path_column(dataset, frame)
+    label_column = dataset.label or ("label" if "label" in frame.columns else None)
+    for row in frame.iter_rows(named=True):
+        uri = row.pop(path_column)
+        given = {"label": row.pop(label_column)} if label_column else {}
+        cells = {column: row[column] for column in row if column in _GIVEN}
+        given |= {column: _parse(dataset, uri, column, cell) for column, cell in cells.items()}
+        attributes = {column: cell for column, cell in row.items() if column not in _GIVEN and cell}
+        yield Source(uri, partial(read_file, table_path.parent / uri), given, attributes)
+
+
+def fingerprint(dataset: DataSet) -> str:
+    """Return a digest of the table and of every image's size and time of modification."""
+    table_path, frame = _read_table(dataset)
+    digest = hashlib.sha256(table_path.read_bytes())
+    for uri in frame[_path_column(dataset, frame)]:
+        path = table_path.parent / uri
+        status = path.stat() if path.exists() else None
+        digest.update(f"{status.st_size}\0{status.st_mtime_ns}\0".encode() if status else b"missing\0")
+    return digest.hexdigest()[:32]
+
+
+def _read_table(dataset: DataSet) -> tuple[Path, pl.DataFrame]:
+    """Return the table's path and its cells as text."""
+    path = dataset.root / "manifest.csv" if dataset.root.is_dir() else dataset.root
+    if not path.is_file():
+        raise CounterstainError(f"data set {dataset.name!r}: no table at {path} (a CSV, TSV or Parquet file).")
+    try:
+        if path.suffix.lower() == ".parquet":
+            frame = pl.read_parquet(path)
+            frame = frame.select(pl.all().cast(pl.String))
+        else:
+            separator = "\t" if path.suffix.lower() == ".tsv" else ","
+            frame = pl.read_csv(path, infer_schema=False, separator=separator)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise CounterstainError(f"data set {dataset.name!r}: cannot read the table {path}: {error}") from error
+    wanted = [column for column in (dataset.label, *dataset.groups) if column is not None]
+    if missing := [column for column in wanted if column not in frame.columns]:
+        raise CounterstainError(
+            f"data set {dataset.name!r}: {path} has no column {missing[0]!r}; it has {frame.columns}."
+        )
+    return path, frame
+
+
+def _path_column(dataset: DataSet, frame: pl.DataFrame) -> str:
+    column = next((name for name in PATH_COLUMNS if name in frame.columns), None)
+    if column is None:
+        raise CounterstainError(
+            f"data set {dataset.name!r}: the table needs a column of image paths named one of {PATH_COLUMNS}; it has "
+            f"{frame.columns}."
+        )
+    paths = frame[column]
+    if paths.null_count():
+        raise CounterstainError(f"data set {dataset.name!r}: {paths.null_count()} rows have no {column!r}.")
+    if paths.n_unique() < paths.len():
+        twice = paths.filter(paths.is_duplicated())[0]
+        raise CounterstainError(f"data set {dataset.name!r}: the table names {twice!r} in more than one row.")
+    return column
+
+
+def _parse(dataset: DataSet, uri: str, column: str, cell: str | None) -> object:
+    try:
+        return parse_cell(column, cell)
+    except CounterstainError as error:
+        raise CounterstainError(f"data set {dataset.name!r}, image {uri!r}: {error}") from error
+
+
+READER = Reader("manifest", read, fingerprint)

@@ -1,0 +1,76 @@
+"""A MedMNIST ``.npz``: arrays ``{train,val,test}_images`` and ``…_labels``, streamed out of the archive.
+
+Source: Yang et al., MedMNIST v2, Scientific Data 2023; https://medmnist.com. The official splits are kept as ``split``.
+"""
+
+import hashlib
+import zipfile
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.sources import DataSet, Reader, Source
+from store.schema import CounterstainError
+
+SPLITS = ("train", "val", "test")
+
+
+def read(dataset: DataSet) -> Iterator[Source]:
+    """Yield the images split by split; several labels per image become the attribute ``labels``, and no label.
+
+    Raises
+    ------
+    CounterstainError
+        If the file is missing or is no MedMNIST archive.
+    """
+    if not dataset.root.is_file():
+        raise CounterstainError(f"data set {dataset.name!r}: no file at {dataset.root}.")
+    try:
+        with zipfile.ZipFile(dataset.root) as archive:
+            names = set(archive.namelist())
+            splits = [split for split in SPLITS if f"{split}_images.npy" in names]
+            if not splits:
+                raise CounterstainError(
+                    f"data set {dataset.name!r}: {dataset.root} is no MedMNIST archive: it has no train_images."
+                )
+            for split in splits:
+                labels = list(_rows(archive, f"{split}_labels.npy"))
+                for i, pixels in enumerate(_rows(archive, f"{split}_images.npy")):
+                    yield _source(split, i, pixels, labels[i])
+    except (zipfile.BadZipFile, ValueError, KeyError, IndexError) as error:
+        raise CounterstainError(f"data set {dataset.name!r}: cannot read {dataset.root}: {error}") from error
+
+
+def fingerprint(dataset: DataSet) -> str:
+    """Return a digest of the archive's size and time of modification."""
+    if not dataset.root.is_file():
+        raise CounterstainError(f"data set {dataset.name!r}: no file at {dataset.root}.")
+    status = dataset.root.stat()
+    return hashlib.sha256(f"{status.st_size}\0{status.st_mtime_ns}".encode()).hexdigest()[:32]
+
+
+def _source(split: str, i: int, pixels: NDArray[np.uint8], label: NDArray[np.integer]) -> Source:
+    codes = [str(code) for code in np.atleast_1d(label)]
+    if len(codes) == 1:
+        return Source(f"{split}/{i}", lambda: pixels, {"label": codes[0], "split": split})
+    return Source(f"{split}/{i}", lambda: pixels, {"split": split}, {"labels": ";".join(codes)})
+
+
+def _rows(archive: zipfile.ZipFile, name: str) -> Iterator[NDArray[np.uint8]]:
+    """Yield an array's rows one by one, since a whole set at 224 px is larger than memory."""
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran_order, dtype = read_header(file)
+        if fortran_order or dtype.kind not in "iu" or not shape:
+            raise ValueError(f"{name} has shape {shape} and type {dtype}")
+        size = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+        for i in range(shape[0]):
+            row = file.read(size)
+            if len(row) < size:
+                raise ValueError(f"{name} ends at row {i} of {shape[0]}")
+            yield np.frombuffer(row, dtype).reshape(shape[1:])
+
+
+READER = Reader("medmnist", read, fingerprint)

@@ -1,0 +1,107 @@
+"""What a reader yields: one image as its data set gives it, not yet decoded."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.schema import check_dataset_name
+
+# An image file beyond this is refused unread.
+MAX_FILE_BYTES = 512 * 2**20
+
+Payload = bytes | NDArray[np.uint8]
+
+
+class UnreadableImageError(Exception):
+    """An image that cannot be used; recorded as a reject, and the run goes on."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image of a data set.
+
+    Attributes
+    ----------
+    uri
+        Place within the data set, unique there and stable between reads, such as ``benign/01.png``.
+    load
+        Returns the image file's bytes, or decoded pixels ``(h, w)`` or ``(h, w, 3)`` uint8; raises
+        `UnreadableImageError`.
+    given
+        What the data set itself says of the image: columns of ``images`` by name, already of their type.
+    attributes
+        Whatever else it says.
+    """
+
+    uri: str
+    load: Callable[[], Payload]
+    given: Mapping[str, object] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A registered data set: which reader reads it, from where, and which columns mean what.
+
+    Attributes
+    ----------
+    name
+        Its partition key.
+    reader
+        Name of a registered `Reader`.
+    root
+        Folder or file.
+    label
+        Column that holds the class, for readers of tables; by default ``label``.
+    groups
+        Columns whose images must not straddle a split (patient, slide, …).
+    """
+
+    name: str
+    reader: str
+    root: Path
+    label: str | None = None
+    groups: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_dataset_name(self.name)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A way data sets are laid out.
+
+    Attributes
+    ----------
+    name
+        What ``--reader`` is given.
+    read
+        Yields the sources in a stable order without holding more than one image; raises `CounterstainError` where the
+        layout is not as expected.
+    fingerprint
+        Digest that changes when an image or the table is added, removed or modified, without reading pixels.
+    """
+
+    name: str
+    read: Callable[[DataSet], Iterator[Source]]
+    fingerprint: Callable[[DataSet], str]
+
+
+def read_file(path: Path) -> bytes:
+    """Return an image file's bytes.
+
+    Raises
+    ------
+    UnreadableImageError
+        If the file is missing, cannot be opened, or is larger than `MAX_FILE_BYTES`.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise UnreadableImageError(f"the file has {size:,} bytes, above the limit of {MAX_FILE_BYTES:,}")
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableImageError(f"cannot be opened: {error.strerror}") from error
