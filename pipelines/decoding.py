@@ -1,39 +1,49 @@
 """From an untrusted file to RGB pixels, within limits.
 
-How each kind of image becomes 8-bit RGB: greyscale is repeated into three channels; a palette is looked up; more than
-8 bits per channel, or floats, are stretched linearly from the image's own minimum and maximum; transparency is laid
-over black, the background of most medical images; CMYK and YCbCr are converted; EXIF orientation is applied; of an
-animation or a stack of pages, the first is taken.
+How each kind of image becomes 8-bit RGB: greyscale is repeated into three channels; a palette is looked up; greyscale
+of more than 8 bits, or of floats, is stretched linearly from the image's own minimum and maximum; of 16-bit colour the
+upper 8 bits are kept; transparency is laid over black, the background of most medical images; CMYK and YCbCr are
+converted; EXIF orientation is applied; of an animation or a stack of pages, the first is taken.
 """
 
 import hashlib
 import io
 import struct
-import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from pipelines.sources import Payload, UnreadableImageError
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
+# Pillow warns above this and refuses above twice as many; here it is the limit.
+MAX_PIXELS = 89_478_485
 THUMBNAIL_SIDE_PX = 128
-
-# Above Pillow's pixel limit (about 89 megapixels) an image is an error here, not a warning.
-warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 # What Pillow's decoders raise for files that are cut off, damaged or made to harm.
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
+    TypeError,
     EOFError,
     struct.error,
     OverflowError,
     Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
+    Image.DecompressionBombWarning,  # where warnings are errors
 )
+
+# What brings an image of each EXIF orientation upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def content_hash(payload: Payload) -> str:
@@ -52,11 +62,16 @@ def open_image(payload: Payload) -> Image.Image:
         If it is no image of a known format, is damaged or cut off, or has more pixels than the limit.
     """
     if not isinstance(payload, bytes):
-        if payload.ndim not in (2, 3) or (payload.ndim == 3 and payload.shape[2] != 3) or not payload.size:
-            raise UnreadableImageError(f"pixels of shape {payload.shape}, not (h, w) or (h, w, 3)")
+        shaped = payload.ndim == 2 or (payload.ndim == 3 and payload.shape[2] == 3)
+        if not shaped or not payload.size or payload.dtype != np.uint8:
+            raise UnreadableImageError(
+                f"pixels of shape {payload.shape} and type {payload.dtype}, not (h, w) or (h, w, 3) uint8"
+            )
         return Image.fromarray(np.ascontiguousarray(payload))
     try:
         image = Image.open(io.BytesIO(payload), formats=FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            raise UnreadableImageError(f"{image.width} × {image.height} pixels, above the limit of {MAX_PIXELS:,}")
         image.load()
     except UnidentifiedImageError as error:
         raise UnreadableImageError(f"not an image of a known format ({', '.join(FORMATS)})") from error
@@ -71,12 +86,20 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises
     ------
     UnreadableImageError
-        If its orientation tag is damaged or its pixels are not finite.
+        If its EXIF data is damaged, its pixels are not finite, or its colour space is not one that can be converted.
     """
+    # Not ImageOps.exif_transpose: that writes the EXIF data anew, which fails on tags that matter to nobody here.
     try:
-        image = ImageOps.exif_transpose(image)
+        turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except _DECODER_ERRORS as error:
         raise UnreadableImageError(f"damaged EXIF data: {error}") from error
+    try:
+        return _eight_bit_rgb(image if turn is None else image.transpose(turn))
+    except ValueError as error:
+        raise UnreadableImageError(f"{image.mode} pixels cannot be converted to RGB: {error}") from error
+
+
+def _eight_bit_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return Image.fromarray(_stretch(image)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -99,8 +122,9 @@ def _stretch(image: Image.Image) -> NDArray[np.uint8]:
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise UnreadableImageError("it has pixels that are not finite")
-    low, high = values.min(), values.max()
-    if high == low:
-        return np.zeros(values.shape, np.uint8)
-    stretched: NDArray[np.uint8] = np.round((values - low) * (255 / (high - low))).astype(np.uint8)
+    values -= values.min()
+    high = values.max()
+    if high > 0:
+        values *= 255 / high
+    stretched: NDArray[np.uint8] = values.round(out=values).astype(np.uint8)
     return stretched

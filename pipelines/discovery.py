@@ -18,7 +18,7 @@ def discover(package: ModuleType, attribute: str, group: str, kind: type[T]) -> 
     Raises
     ------
     CounterstainError
-        If two have one name, or an entry point is not a `kind`.
+        If two have one name, or an entry point cannot be loaded or is not a `kind`.
     """
     found: dict[str, T] = {}
     for origin, thing in _candidates(package, attribute, group):
@@ -37,4 +37,9 @@ def _candidates(package: ModuleType, attribute: str, group: str) -> Iterator[tup
         if hasattr(loaded, attribute):
             yield f"{loaded.__name__}.{attribute}", getattr(loaded, attribute)
     for point in sorted(entry_points(group=group), key=lambda p: p.name):
-        yield f"entry point {group}:{point.name} ({point.value})", point.load()
+        origin = f"entry point {group}:{point.name} ({point.value})"
+        try:
+            thing = point.load()
+        except (ImportError, AttributeError) as error:
+            raise CounterstainError(f"{origin} cannot be loaded: {error}. Repair or remove its package.") from error
+        yield origin, thing

@@ -1,7 +1,8 @@
-"""Sources to vectors: decode → preprocess → batch → forward, decoding ahead in threads while the model computes."""
+"""Sources to vectors: decode → preprocess → forward, a batch at a time in each of several threads."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +32,7 @@ def encode(
     sources: Iterable[Source],
     wanted: Mapping[str, Wanted],
     *,
-    batch_size: int = 32,
+    batch_size: int = 8,
     workers: int = 2,
 ) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
     """Yield ids and vectors ``(b, d)`` float32 of the wanted images, `batch_size` at a time, in the sources' order.
@@ -47,7 +48,7 @@ def encode(
     batch_size
         Images per forward pass.
     workers
-        Threads that decode and preprocess ahead; at most four batches wait.
+        Threads, each of which takes a batch from file to vectors; at most two batches for each wait.
 
     Raises
     ------
@@ -56,25 +57,29 @@ def encode(
     """
     import torch
 
-    def prepare(source: Source) -> "torch.Tensor":
-        try:
-            payload = source.load()
-            if content_hash(payload) != wanted[source.uri].content_hash:
-                raise UnreadableImageError("its content is another")
-            return encoder.preprocess(to_rgb(open_image(payload)))
-        except UnreadableImageError as error:
-            raise CounterstainError(
-                f"image {source.uri!r} has changed since the images were read: {error}. Materialize `images` again."
-            ) from error
+    def encode_batch(batch: list[Source]) -> NDArray[np.float32]:
+        return encoder.encode(torch.stack([_prepare(encoder, source, wanted[source.uri]) for source in batch]))
 
-    ids: list[str] = []
-    tensors: list[torch.Tensor] = []
     chosen = (source for source in sources if source.uri in wanted)
-    for source, tensor in map_ordered(prepare, chosen, workers, look_ahead=4 * batch_size):
-        ids.append(wanted[source.uri].image_id)
-        tensors.append(tensor)
-        if len(ids) == batch_size:
-            yield ids, encoder.encode(torch.stack(tensors))
-            ids, tensors = [], []
-    if ids:
-        yield ids, encoder.encode(torch.stack(tensors))
+    batches = iter(lambda: list(islice(chosen, batch_size)), [])
+    cores = torch.get_num_threads()
+    # New threads start with this many for each operation: together they fill the cores and no more. Whole batches in
+    # parallel need no barrier within an operation, where on a busy machine most of the time would go.
+    torch.set_num_threads(max(1, cores // workers))
+    try:
+        for batch, vectors in map_ordered(encode_batch, batches, workers, look_ahead=2 * workers):
+            yield [wanted[source.uri].image_id for source in batch], vectors
+    finally:
+        torch.set_num_threads(cores)
+
+
+def _prepare(encoder: "Encoder", source: Source, wanted: Wanted) -> "torch.Tensor":
+    try:
+        payload = source.load()
+        if content_hash(payload) != wanted.content_hash:
+            raise UnreadableImageError("its content is another")
+        return encoder.preprocess(to_rgb(open_image(payload)))
+    except UnreadableImageError as error:
+        raise CounterstainError(
+            f"image {source.uri!r} has changed since the images were read: {error}. Materialize `images` again."
+        ) from error

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from store.schema import check_encoder_name
+from store.schema import CounterstainError, check_encoder_name
 
 if TYPE_CHECKING:
     import torch
@@ -128,12 +129,27 @@ def assemble(
     """Return an encoder ready to run; its fingerprint covers every weight and the preprocessing's own description.
 
     Channels-last is how convolutions run fastest on a CPU; the values do not change.
+
+    Raises
+    ------
+    CounterstainError
+        If the vector of a blank image has another length than the record declares.
     """
     import torch
+    from PIL import Image
 
     tower = tower.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
-    described = {"architecture": spec.architecture, "feature": spec.feature, "preprocess": repr(preprocess)}
-    return Encoder(spec, preprocess, tower, fingerprint(tower.state_dict(), described), device)
+    # A function in the preprocessing is described with its address, which differs from one process to the next.
+    steps = re.sub(r" at 0x[0-9a-f]+", "", repr(preprocess))
+    described = {"architecture": spec.architecture, "feature": spec.feature, "preprocess": steps}
+    encoder = Encoder(spec, preprocess, tower, fingerprint(tower.state_dict(), described), device)
+    shape = encoder.encode(preprocess(Image.new("RGB", (64, 64)))[None]).shape
+    if shape != (1, spec.dimension):
+        raise CounterstainError(
+            f"{spec.name}: the model returns an array of shape {shape} for one image, but the record declares "
+            f"(1, {spec.dimension}): correct its dimension, or the checkpoint is another model's."
+        )
+    return encoder
 
 
 def fingerprint(weights: "Mapping[str, torch.Tensor]", described: Mapping[str, str]) -> str:

@@ -21,11 +21,13 @@ def hub_checkpoint(spec: EncoderSpec, options: LoadOptions, files: Sequence[str]
     if spec.checkpoint is None:
         raise CounterstainError(f"{spec.name} names no checkpoint.")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    # The base of what the hub's HTTP client raises; it comes through bare where a proxy refuses.
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     try:
         return Path(snapshot_download(spec.checkpoint, revision=spec.revision, allow_patterns=list(files)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HTTPError, OSError) as error:
         base = options.checkpoint_dir or Path("DIR")
         raise CounterstainError(
             f"{spec.name}: its checkpoint {spec.checkpoint} cannot be had from the hub "

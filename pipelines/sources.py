@@ -1,5 +1,6 @@
 """What a reader yields: one image as its data set gives it, not yet decoded."""
 
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,12 +97,25 @@ def read_file(path: Path) -> bytes:
     Raises
     ------
     UnreadableImageError
-        If the file is missing, cannot be opened, or is larger than `MAX_FILE_BYTES`.
+        If the file is missing, no regular file, cannot be opened, or is larger than `MAX_FILE_BYTES`.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise UnreadableImageError(f"the file has {size:,} bytes, above the limit of {MAX_FILE_BYTES:,}")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would block, a device never end
+            raise UnreadableImageError("it is not a regular file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise UnreadableImageError(f"the file has {status.st_size:,} bytes, above the limit of {MAX_FILE_BYTES:,}")
         return path.read_bytes()
     except OSError as error:
         raise UnreadableImageError(f"cannot be opened: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the path
+        raise UnreadableImageError(f"cannot be opened: {error}") from error
+
+
+def file_state(path: Path) -> bytes:
+    """Return a file's size and time of modification, or that there is none: what a reader's fingerprint is made of."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return b"missing\0"
+    return f"{status.st_size}\0{status.st_mtime_ns}\0".encode()

@@ -4,20 +4,22 @@ import hashlib
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from store.images import read_metadata, resolve_image_ids
+from store.images import read_metadata, refresh_metadata, resolve_image_ids
+from store.maintenance import STAGING_AGE, drop_replaced_versions
 from store.schema import (
     EMBEDDINGS_PREFIX,
     IMPORTED_ENCODERS,
     METADATA_COLUMNS,
     STAGING_PREFIX,
     CounterstainError,
+    check_dataset_name,
     embeddings_table,
     staging_table,
 )
@@ -53,12 +55,7 @@ class EmbeddingPartition:
 
     def encoded_ids(self) -> set[str]:
         """Ids of the images whose vectors are stored or staged."""
-        return {
-            image_id
-            for name in (EMBEDDINGS_PREFIX + self.encoder, STAGING_PREFIX + self.encoder)
-            for batch in self._batches(name, ["image_id"])
-            for image_id in batch["image_id"].to_pylist()
-        }
+        return {image_id for batch in self._batches(["image_id"]) for image_id in batch["image_id"].to_pylist()}
 
     def stage(self, image_ids: list[str], vectors: "NDArray[np.float32]") -> None:
         """Append vectors, ``(len(image_ids), dimension)`` float32, to what a later `commit` takes.
@@ -66,8 +63,13 @@ class EmbeddingPartition:
         Raises
         ------
         CounterstainError
-            If a vector is not finite or is zero: searches would silently lose its image.
+            If the vectors have another shape, or one is not finite or is zero: searches would silently lose its image.
         """
+        if vectors.shape != (len(image_ids), self.dimension):
+            raise CounterstainError(
+                f"{self.encoder} gave vectors of shape {vectors.shape} for {len(image_ids)} images, where its "
+                f"dimension is said to be {self.dimension}."
+            )
         _check_vectors(self.encoder, image_ids, vectors)
         spec = staging_table(self.encoder, self.dimension)
         n = len(image_ids)
@@ -82,7 +84,9 @@ class EmbeddingPartition:
     def commit(self) -> int:
         """Replace the partition, in one commit, by a vector of every image of the data set with its metadata.
 
-        Returns the Lance version. Staged vectors are taken first, then stored ones with the same fingerprint.
+        Returns the Lance version. Staged vectors are taken first, then stored ones with the same fingerprint. What is
+        staged for the data set is dropped afterwards: whoever stages at the same time either finds its vectors stored,
+        or is told at its own commit which are missing.
 
         Raises
         ------
@@ -92,6 +96,8 @@ class EmbeddingPartition:
         spec = embeddings_table(self.encoder, self.dimension)
         version = self.warehouse.replace_partition(spec, self._joined(), dataset=self.dataset)
         self._clear_staging()
+        # A correction made since the metadata were read.
+        refresh_metadata(self.warehouse, self.encoder, self.dataset)
         return version
 
     def _joined(self) -> Iterator[pa.RecordBatch]:
@@ -99,32 +105,32 @@ class EmbeddingPartition:
         row_of = {image_id: i for i, image_id in enumerate(metadata["image_id"].to_pylist())}
         spec = embeddings_table(self.encoder, self.dimension)
         pending = dict(row_of)
-        for name in (STAGING_PREFIX + self.encoder, EMBEDDINGS_PREFIX + self.encoder):
-            for batch in self._batches(name, ["dataset", "image_id", "vector", "fingerprint"]):
-                # Two writers of one partition may have staged the same image.
-                keep = [i for i, image_id in enumerate(batch["image_id"].to_pylist()) if pending.pop(image_id, -1) >= 0]
-                kept = pa.Table.from_batches([batch]).take(pa.array(keep, pa.int64()))
-                rows = metadata.take(pa.array([row_of[i] for i in kept["image_id"].to_pylist()], pa.int64()))
-                for column in METADATA_COLUMNS:
-                    kept = kept.append_column(column, rows[column])
-                yield from kept.cast(spec.schema).to_batches()
+        for batch in self._batches(["dataset", "image_id", "vector", "fingerprint"]):
+            # Two writers of one partition may have staged the same image.
+            keep = [i for i, image_id in enumerate(batch["image_id"].to_pylist()) if pending.pop(image_id, -1) >= 0]
+            kept = pa.Table.from_batches([batch]).take(pa.array(keep, pa.int64()))
+            rows = metadata.take(pa.array([row_of[i] for i in kept["image_id"].to_pylist()], pa.int64()))
+            for column in METADATA_COLUMNS:
+                kept = kept.append_column(column, rows[column])
+            yield from kept.cast(spec.schema).to_batches()
         if pending:
             raise CounterstainError(
                 f"{len(pending)} of {len(row_of)} images of {self.dataset!r} have no {self.encoder} vector yet, "
                 f"first: {sorted(pending)[:3]}; the partition is left as it was. Materialize the embeddings again."
             )
 
-    def _batches(self, table: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        if table in self.warehouse._stored_tables():
-            where = equals({"dataset": self.dataset, "fingerprint": self.fingerprint})
-            yield from self.warehouse.dataset(table).to_batches(columns=columns, filter=where)
+    def _batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Yield this fingerprint's rows, in the order in which vectors move, so that none is missed on its way."""
+        where = equals({"dataset": self.dataset, "fingerprint": self.fingerprint})
+        for name in (STAGING_PREFIX + self.encoder, EMBEDDINGS_PREFIX + self.encoder):
+            if self.warehouse.has_table(name):
+                yield from self.warehouse.dataset(name).to_batches(columns=columns, filter=where)
 
     def _clear_staging(self) -> None:
         name = STAGING_PREFIX + self.encoder
-        if name in self.warehouse._stored_tables():
+        if self.warehouse.has_table(name):
             self.warehouse.open_table(name).delete(equals({"dataset": self.dataset}))
-            # Deleted rows stay on disk in old versions; nobody reopens a staging table as of then.
-            self.warehouse.dataset(name).cleanup_old_versions(older_than=timedelta(0))
+            drop_replaced_versions(self.warehouse.dataset(name), STAGING_AGE)
 
 
 def read_matrix(warehouse: "Warehouse", encoder: str, dataset: str) -> EmbeddingMatrix:
@@ -138,26 +144,16 @@ def read_matrix(warehouse: "Warehouse", encoder: str, dataset: str) -> Embedding
     CounterstainError
         If the encoder has no vectors of this data set.
     """
-    import polars as pl
-
-    stored = EMBEDDINGS_PREFIX + encoder in warehouse._stored_tables()
-    table = warehouse.dataset(EMBEDDINGS_PREFIX + encoder) if stored else None
-    where = equals({"dataset": dataset})
-    if table is None or not table.count_rows(filter=where):
-        raise CounterstainError(
-            f"no {encoder} vectors of data set {dataset!r}: run "
-            f"`counterstain materialize --dataset {dataset} --encoder {encoder} --asset embeddings`."
-        )
-    folder = warehouse.cache_dir / encoder / dataset
-    matrix_path = folder / f"{_identity(table)}.npy"
-    images_path = matrix_path.with_suffix(".parquet")
-    if not (matrix_path.exists() and images_path.exists()):
-        columns = ["image_id", *METADATA_COLUMNS]
-        images = pl.DataFrame(table.to_table(columns=columns, filter=where)).sort("image_id")
-        vectors = _read_sorted(table, where, images["image_id"].to_list())
-        _replace_cached(folder, matrix_path, lambda path: np.save(path, vectors))
-        _replace_cached(folder, images_path, images.write_parquet)
-    return EmbeddingMatrix(np.load(matrix_path, mmap_mode="r"), pl.read_parquet(images_path))
+    name = EMBEDDINGS_PREFIX + encoder
+    if not warehouse.has_table(name):
+        raise _no_vectors(encoder, dataset)
+    table = warehouse.dataset(name)
+    # The name becomes a folder's.
+    path = warehouse.cache_dir / encoder / check_dataset_name(dataset) / f"{_identity(table)}.npy"
+    try:
+        return _open_cached(path)
+    except FileNotFoundError:
+        return _build_cached(table, encoder, dataset, path, keep_others=warehouse.as_of is not None)
 
 
 def import_embeddings(
@@ -189,18 +185,22 @@ def import_embeddings(
         If the file is no such matrix, lengths differ, a vector is not finite or is zero, or the rows are not just
         the images of the data set; nothing is stored then.
     """
-    vectors = _load_matrix(Path(vectors_path))
+    vectors = _load_matrix(vectors_path)
     if len(vectors) != manifest.height:
         raise CounterstainError(
             f"{vectors_path} has {len(vectors)} rows, the manifest {manifest.height}: they must align."
         )
     image_ids = resolve_image_ids(warehouse, dataset, manifest)
-    digest = hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest()
-    partition = EmbeddingPartition(warehouse, encoder, dataset, vectors.shape[1], f"imported:{digest[:32]}")
+    if missing := set(read_metadata(warehouse, dataset)["image_id"]) - set(image_ids):
+        raise CounterstainError(
+            f"the manifest leaves out {len(missing)} images of data set {dataset!r}, first: {sorted(missing)[:3]}."
+        )
     _check_vectors(encoder, image_ids, vectors)
+    digest = hashlib.sha256(vectors.data).hexdigest()
+    partition = EmbeddingPartition(warehouse, encoder, dataset, vectors.shape[1], f"imported:{digest[:32]}")
     for start in range(0, len(vectors), 4096):
         block = slice(start, start + 4096)
-        partition.stage(image_ids[block], np.asarray(vectors[block], np.float32))
+        partition.stage(image_ids[block], vectors[block])
     partition.commit()
     row = {
         "encoder": encoder,
@@ -212,18 +212,21 @@ def import_embeddings(
     return len(vectors)
 
 
-def _load_matrix(path: Path) -> "NDArray[np.floating[Any]]":
+def _load_matrix(path: str | Path) -> "NDArray[np.float32]":
     try:
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        vectors = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError) as error:
         raise CounterstainError(f"cannot read {path} as a .npy matrix: {error}") from error
-    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
+    if vectors.ndim != 2 or vectors.dtype.kind != "f" or not vectors.size:
         raise CounterstainError(f"{path} must hold one (n, d) matrix of floats.")
-    return vectors
+    with np.errstate(over="ignore"):  # what becomes infinite is refused with its image's name
+        return np.ascontiguousarray(vectors, np.float32)
 
 
-def _check_vectors(encoder: str, image_ids: list[str], vectors: "NDArray[Any]") -> None:
-    norms = np.linalg.norm(np.asarray(vectors, np.float64), axis=1)
+def _check_vectors(encoder: str, image_ids: list[str], vectors: "NDArray[np.float32]") -> None:
+    # In float32, as a search computes them: a value of 1e30 is finite, its square is not.
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(vectors, axis=1)
     bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
     if bad.size:
         raise CounterstainError(
@@ -256,12 +259,41 @@ def _identity(table: Any) -> str:
     return hashlib.sha256("\n".join(names).encode()).hexdigest()[:32]
 
 
-def _replace_cached(folder: Path, path: Path, write: Any) -> None:
-    """Write a cache file under a temporary name, put it in place, and drop its predecessors."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{uuid.uuid4().hex}{path.suffix}"
-    write(temporary)
-    temporary.replace(path)
-    for old in folder.glob(f"[!.]*{path.suffix}"):
-        if old != path:
-            old.unlink(missing_ok=True)
+def _no_vectors(encoder: str, dataset: str) -> CounterstainError:
+    return CounterstainError(
+        f"no {encoder} vectors of data set {dataset!r}: run "
+        f"`counterstain materialize --dataset {dataset} --encoder {encoder} --asset embeddings`."
+    )
+
+
+def _open_cached(path: Path) -> EmbeddingMatrix:
+    import polars as pl
+
+    return EmbeddingMatrix(np.load(path, mmap_mode="r"), pl.read_parquet(path.with_suffix(".parquet")))
+
+
+def _build_cached(table: Any, encoder: str, dataset: str, path: Path, *, keep_others: bool) -> EmbeddingMatrix:
+    """Read a partition into cache files at `path`, each put in place as a whole, and drop those of other versions."""
+    import polars as pl
+
+    where = equals({"dataset": dataset})
+    images = pl.DataFrame(table.to_table(columns=["image_id", *METADATA_COLUMNS], filter=where)).sort("image_id")
+    if images.is_empty():
+        raise _no_vectors(encoder, dataset)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}.npy")
+    try:
+        np.save(temporary, _read_sorted(table, where, images["image_id"].to_list()))
+        images.write_parquet(temporary.with_suffix(".parquet"))
+        # Opened before it is in place: another process may at once replace it by the matrix of a newer version.
+        matrix = _open_cached(temporary)
+        for suffix in (".parquet", ".npy"):
+            temporary.with_suffix(suffix).replace(path.with_suffix(suffix))
+    finally:
+        for suffix in (".parquet", ".npy"):
+            temporary.with_suffix(suffix).unlink(missing_ok=True)
+    if not keep_others:
+        for old in path.parent.glob("[!.]*"):
+            if old.stem != path.stem:
+                old.unlink(missing_ok=True)
+    return matrix

@@ -17,6 +17,7 @@ from store.schema import (
     embeddings_table,
     parse_cell,
 )
+from store.warehouse import equals
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,7 +41,9 @@ def write_images(warehouse: "Warehouse", dataset: str, batches: Iterable[pa.Reco
     corrected = (
         piece for batch in batches for piece in _apply(pa.Table.from_batches([batch]), corrections).to_batches()
     )
-    return warehouse.replace_partition(IMAGES, corrected, dataset=dataset)
+    version = warehouse.replace_partition(IMAGES, corrected, dataset=dataset)
+    # A correction made while the rows were on their way.
+    return _correct_stored(warehouse, dataset) or version
 
 
 def read_metadata(warehouse: "Warehouse", dataset: str) -> "pl.DataFrame":
@@ -85,7 +88,8 @@ def correct(warehouse: "Warehouse", dataset: str, corrections: "pl.DataFrame") -
     Raises
     ------
     CounterstainError
-        If a column cannot be corrected or an image is not in the data set; nothing is written then.
+        If a column cannot be corrected, a cell is not of its type, or an image is not in the data set or named twice;
+        nothing is written then.
     """
     columns = [c for c in corrections.columns if c not in ("image_id", "uri")]
     if unknown := [c for c in columns if c not in GIVEN_COLUMNS]:
@@ -107,10 +111,7 @@ def correct(warehouse: "Warehouse", dataset: str, corrections: "pl.DataFrame") -
     if not rows:
         return 0
     warehouse.upsert(CORRECTIONS, rows)
-    columns_read = ["dataset", "image_id", *METADATA_COLUMNS]
-    stored = warehouse.dataset("images").to_table(columns=columns_read, filter=_equals_dataset(dataset))
-    corrected = _apply(stored, _stored_corrections(warehouse, dataset))
-    warehouse.update_columns(IMAGES, corrected)
+    _correct_stored(warehouse, dataset)
     for encoder in warehouse.encoders():
         refresh_metadata(warehouse, encoder, dataset)
     return len({row["image_id"] for row in rows})
@@ -119,10 +120,10 @@ def correct(warehouse: "Warehouse", dataset: str, corrections: "pl.DataFrame") -
 def refresh_metadata(warehouse: "Warehouse", encoder: str, dataset: str) -> None:
     """Bring the metadata in an encoder's table up to that in ``images``, leaving its vectors alone."""
     columns = ["dataset", "image_id", *METADATA_COLUMNS]
-    wanted = warehouse.dataset("images").to_table(columns=columns, filter=_equals_dataset(dataset))
+    where = equals({"dataset": dataset})
+    wanted = warehouse.dataset("images").to_table(columns=columns, filter=where)
     table = warehouse.dataset(EMBEDDINGS_PREFIX + encoder)
-    stored = table.to_table(columns=columns, filter=_equals_dataset(dataset))
-    changed = _rows_that_differ(wanted, stored)
+    changed = _rows_that_differ(wanted, table.to_table(columns=columns, filter=where))
     if changed.num_rows:
         dimension = table.schema.field("vector").type.list_size
         warehouse.update_columns(embeddings_table(encoder, dimension), changed)
@@ -147,9 +148,8 @@ def resolve_image_ids(warehouse: "Warehouse", dataset: str, rows: "pl.DataFrame"
             f"{len(missing)} of {len(names)} rows name no image of data set {dataset!r} by {named_by}, "
             f"first: {missing[:3]}."
         )
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise CounterstainError(f"{named_by} {twice!r} is named by more than one row.")
+    if twice := rows[named_by].filter(rows[named_by].is_duplicated()).to_list():
+        raise CounterstainError(f"{named_by} {twice[0]!r} is named by more than one row.")
     return [ids[name] for name in names]
 
 
@@ -159,8 +159,32 @@ def _stored_corrections(warehouse: "Warehouse", dataset: str) -> "pl.DataFrame":
     return warehouse.frame("corrections").filter(pl.col("dataset") == dataset).collect()
 
 
+def _correct_stored(warehouse: "Warehouse", dataset: str) -> int | None:
+    """Apply the corrections to ``images``; return the Lance version where that changed something."""
+    corrections = _stored_corrections(warehouse, dataset)
+    touched = {name for column in corrections["column"].unique() for name in _columns_set_by(column)}
+    if not touched:
+        return None
+    # Only what is corrected is read and written: the rest may be written anew by another process meanwhile.
+    columns = ["dataset", "image_id", *sorted(touched)]
+    stored = warehouse.dataset("images").to_table(columns=columns, filter=equals({"dataset": dataset}))
+    changed = _rows_that_differ(_apply(stored, corrections), stored)
+    return warehouse.update_columns(IMAGES, changed) if changed.num_rows else None
+
+
+def _columns_set_by(column: str) -> list[str]:
+    """Columns that a correction of `column` sets: itself, and where a flag came from."""
+    return [column, _FLAG_SOURCES[column]] if column in _FLAG_SOURCES else [column]
+
+
 def _parsed(column: str, values: "pl.Series") -> list[object]:
-    return [parse_cell(column, v) if isinstance(v, str) else v for v in values.to_list()]
+    # A table read from CSV has numbers where the text looks like one.
+    cells = [v if v is None or isinstance(v, list) else parse_cell(column, str(v)) for v in values.to_list()]
+    try:
+        pa.array(cells, IMAGES.schema.field(column).type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise CounterstainError(f"column {column!r}: {error}") from error
+    return cells
 
 
 def _apply(table: pa.Table, corrections: "pl.DataFrame") -> pa.Table:
@@ -170,9 +194,10 @@ def _apply(table: pa.Table, corrections: "pl.DataFrame") -> pa.Table:
     for image_id, column, value in corrections.select("image_id", "column", "value").iter_rows():
         if image_id not in positions:
             continue
-        for name, new in ((column, json.loads(value)), (_FLAG_SOURCES.get(column), "corrected")):
-            if name is not None:
-                cells.setdefault(name, table[name].to_pylist())[positions[image_id]] = new
+        for name in _columns_set_by(column):
+            if name not in cells:
+                cells[name] = table[name].to_pylist()
+            cells[name][positions[image_id]] = json.loads(value) if name == column else "corrected"
     for name, values in cells.items():
         index = table.schema.get_field_index(name)
         field = table.schema.field(name)
@@ -182,12 +207,10 @@ def _apply(table: pa.Table, corrections: "pl.DataFrame") -> pa.Table:
 
 def _rows_that_differ(wanted: pa.Table, stored: pa.Table) -> pa.Table:
     """Return the rows of `wanted` whose image is in `stored` with another value in any column."""
-    before = {row["image_id"]: row for row in stored.to_pylist()}
-    keep = [i for i, row in enumerate(wanted.to_pylist()) if before.get(row["image_id"], row) != row]
-    return wanted.take(pa.array(keep, pa.int64()))
+    import polars as pl
 
-
-def _equals_dataset(dataset: str) -> str:
-    from store.warehouse import equals
-
-    return equals({"dataset": dataset})
+    columns = [name for name in wanted.column_names if name not in ("dataset", "image_id")]
+    before = pl.DataFrame(stored).select("image_id", pl.struct(columns).alias("before"))
+    now = pl.DataFrame(wanted).with_row_index("row").select("row", "image_id", pl.struct(columns).alias("now"))
+    differing = now.join(before, on="image_id").filter(pl.col("now").ne_missing(pl.col("before")))
+    return wanted.take(differing["row"].sort().to_arrow())

@@ -1,7 +1,8 @@
 """Keeping tables quick: scalar and vector indexes where they pay, compaction, and old versions let go."""
 
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from store.schema import EMBEDDINGS_PREFIX, STAGING_PREFIX
 
@@ -12,16 +13,11 @@ if TYPE_CHECKING:
 SCALAR_INDEX_ROWS = 10_000
 # Below this a flat search is exact and takes milliseconds.
 VECTOR_INDEX_ROWS = 50_000
+# Staged rows are taken once; what was replaced stays on disk for those who are reading it, and no longer.
+STAGING_AGE = timedelta(hours=1)
 
-_SCALAR_INDEXES = {
-    "dataset": "BITMAP",
-    "label": "BITMAP",
-    "text_overlay": "BITMAP",
-    "annotation": "BITMAP",
-    "image_id": "BTREE",
-    "patient": "BTREE",
-    "slide": "BTREE",
-}
+_BITMAP_COLUMNS = ("dataset", "label", "text_overlay", "annotation")
+_BTREE_COLUMNS = ("image_id", "patient", "slide")
 
 
 def build_indexes(
@@ -38,26 +34,56 @@ def build_indexes(
     list of str
         Indexed columns.
     """
+    from lancedb.index import Bitmap, BTree, IvfFlat
+
+    warehouse.check_writable()
     handle = warehouse.open_table(table)
     rows = handle.count_rows()
     present = {column for index in handle.list_indices() for column in index.columns}
     if rows >= scalar_rows:
-        for column, kind in _SCALAR_INDEXES.items():
+        for column in (*_BITMAP_COLUMNS, *_BTREE_COLUMNS):
             if column in handle.schema.names and column not in present:
-                handle.create_scalar_index(column, index_type=kind)
+                handle.create_index(column, config=Bitmap() if column in _BITMAP_COLUMNS else BTree())
     if rows >= vector_rows and "vector" in handle.schema.names and "vector" not in present:
-        # Inverted lists over full vectors: recall stays 1.0 at the default probes, and replacing a partition is cheap.
-        handle.create_index(metric="cosine", vector_column_name="vector", index_type="IVF_FLAT")
+        # Inverted lists over full vectors: recall 1.0 at 100,000 rows, and replacing a partition is cheap.
+        handle.create_index("vector", config=IvfFlat(distance_type="cosine"))
     if present:
         warehouse.dataset(table).optimize.optimize_indices()
     return sorted({column for index in handle.list_indices() for column in index.columns})
 
 
 def maintain(warehouse: "Warehouse", *, older_than: timedelta) -> None:
-    """Compact every table, index the large ones, and drop versions older than `older_than` that no tag names."""
-    for name in warehouse._stored_tables():
-        warehouse.dataset(name).optimize.compact_files()
-        if name == "images" or name.startswith(EMBEDDINGS_PREFIX):
-            build_indexes(warehouse, name)
-        age = timedelta(0) if name.startswith(STAGING_PREFIX) else older_than
-        warehouse.dataset(name).cleanup_old_versions(older_than=age, error_if_tagged_old_versions=False)
+    """Compact every table, index the large ones, and drop versions that were replaced `older_than` ago and not tagged.
+
+    Safe beside writers and, unless `older_than` is shorter than they read, beside readers.
+    """
+    warehouse.check_writable()
+    for name in warehouse.tables(staging=True):
+        try:
+            warehouse.dataset(name).optimize.compact_files()
+            if name == "images" or name.startswith(EMBEDDINGS_PREFIX):
+                build_indexes(warehouse, name)
+        except (OSError, RuntimeError) as error:
+            # A writer came first and its rows stand; this table waits for the next time.
+            if "commit conflict" not in str(error):
+                raise
+        staging = name.startswith(STAGING_PREFIX)
+        drop_replaced_versions(warehouse.dataset(name), min(older_than, STAGING_AGE) if staging else older_than)
+
+
+def drop_replaced_versions(dataset: Any, older_than: timedelta) -> None:
+    """Drop the versions of a Lance data set that were replaced at least `older_than` ago and that no tag names.
+
+    Lance itself counts from when a version was *written*: a table left alone for a month would lose, at its next
+    write, the version that someone is reading just then.
+    """
+    now = datetime.now()  # naive local time, as Lance's versions have it
+    try:
+        versions = dataset.versions()
+    except (OSError, ValueError) as error:
+        if "Not found" not in str(error):
+            raise
+        return  # another process is just dropping them
+    replaced = [old["version"] for old, new in pairwise(versions) if now - new["timestamp"] >= older_than]
+    if replaced:
+        dataset.cleanup_old_versions(versions=replaced, error_if_tagged_old_versions=False)

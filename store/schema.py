@@ -37,9 +37,9 @@ class TableSpec:
 
 def check_dataset_name(name: str) -> str:
     """Return `name`, or raise `CounterstainError` where it could not be a partition key everywhere."""
-    if not _DATASET_NAME.fullmatch(name):
+    if not _DATASET_NAME.fullmatch(name) or ".." in name:  # Dagster refuses three dots
         raise CounterstainError(
-            f"{name!r} cannot name a data set: use 1 to 64 letters, digits, '_', '-' or '.', "
+            f"{name!r} cannot name a data set: use 1 to 64 letters, digits, '_', '-' or single '.', "
             "beginning with a letter or digit."
         )
     return name
@@ -172,6 +172,7 @@ RUNS = _table(
         pa.field("inputs", pa.string()),  # JSON: upstream partition → its data version
         pa.field("parameters", pa.string()),  # JSON
         pa.field("fingerprint", pa.string()),  # the encoder's weights and preprocessing
+        pa.field("summary", pa.string()),  # JSON: what came out, in a few numbers
         pa.field("table_versions", pa.string()),  # JSON: table → Lance version after the write
         pa.field("rows", pa.int64()),
         pa.field("seconds", pa.float64()),
@@ -319,21 +320,50 @@ def parse_cell(column: str, text: str | None) -> object:
 def _parse_boxes(column: str, text: str) -> list[object]:
     try:
         value = json.loads(text)
-        boxes = [value] if column == "lesion_box" else value
-        whole = all(len(box) == 4 and all(isinstance(edge, int) for edge in box) for box in boxes)
-    except (ValueError, TypeError):
-        whole = False
-    if not whole:
+    except (ValueError, RecursionError):
+        value = None
+    boxes = [value] if column == "lesion_box" else value
+    if not isinstance(boxes, list) or not all(map(_is_box, boxes)):
         shape = "[x0, y0, x1, y1]" if column == "lesion_box" else "[[x0, y0, x1, y1], …]"
         raise CounterstainError(f"column {column!r}: {text[:80]!r} is not {shape} in whole pixels.")
     return list(value)
 
 
+def _is_box(value: object) -> bool:
+    return (
+        isinstance(value, list) and len(value) == 4 and all(type(edge) is int and abs(edge) < 2**31 for edge in value)
+    )
+
+
+FINDINGS = _result_table(
+    "findings",
+    [
+        pa.field("confounder", pa.string()),  # null: the label itself
+        pa.field("verdict", pa.string()),
+        pa.field("sentence", pa.string()),
+        pa.field("decodability", pa.float64()),
+        pa.field("decodability_expected", pa.float64()),
+        pa.field("decodability_ci_low", pa.float64()),
+        pa.field("decodability_ci_high", pa.float64()),
+        pa.field("agreement", pa.float64()),
+        pa.field("agreement_expected", pa.float64()),
+        pa.field("agreement_ci_low", pa.float64()),
+        pa.field("agreement_ci_high", pa.float64()),
+        pa.field("p_adjusted", pa.float64()),
+        pa.field("robustness_index", pa.float64()),
+        pa.field("robustness_ci_low", pa.float64()),
+        pa.field("robustness_ci_high", pa.float64()),
+        pa.field("association", pa.float64()),  # Cramér's V of background and label
+        pa.field("n", pa.int64()),
+    ],
+    partition=(),
+)
+
 TABLES: Mapping[str, TableSpec] = {
     t.name: t
     for t in (
         DATASETS, IMAGES, REJECTS, CORRECTIONS, IMPORTED_ENCODERS, LAYOUTS, LAYOUT_QUALITY, PROBE_SCORES,
-        PROBE_PREDICTIONS, NEIGHBORS, NEIGHBOR_AUDITS, LEADERBOARD, RUNS,
+        PROBE_PREDICTIONS, NEIGHBORS, NEIGHBOR_AUDITS, LEADERBOARD, FINDINGS, RUNS,
     )
 }  # fmt: skip
 

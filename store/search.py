@@ -56,35 +56,52 @@ def search(
     if k < 1:
         raise CounterstainError(f"k is {k}: ask for at least one image.")
     name = EMBEDDINGS_PREFIX + encoder
-    if name not in warehouse.tables():
+    if not warehouse.has_table(name):
         known = ", ".join(warehouse.encoders()) or "none yet"
         raise CounterstainError(f"no vectors of encoder {encoder!r}; encoders with vectors: {known}.")
-    conditions = [f"({where})"] if where else []
+    table = warehouse.open_table(name)
+    columns = ["dataset", "image_id", *METADATA_COLUMNS]
+    conditions = [_checked_filter(table, where, columns)] if where else []
     if dataset is not None:
         conditions.append(equals({"dataset": dataset}))
     if isinstance(query, str):
         vector = _stored_vector(warehouse, name, query, dataset)
         conditions.append(f"image_id != {quote(query)}")
     else:
-        vector = np.asarray(query, np.float32)
-    table = warehouse.open_table(name)
+        with np.errstate(over="ignore"):  # refused below
+            vector = np.asarray(query, np.float32)
     dimension = table.schema.field("vector").type.list_size
     if vector.shape != (dimension,) or not np.isfinite(vector).all() or not vector.any():
         raise CounterstainError(
             f"a query for {encoder} is one finite, non-zero vector of {dimension} values, got shape {vector.shape}."
         )
-    columns = ["dataset", "image_id", *METADATA_COLUMNS]
     builder = table.search(vector, vector_column_name="vector").distance_type("cosine").select([*columns, "_distance"])
     if conditions:
         builder = builder.where(" AND ".join(conditions), prefilter=True)
-    try:
-        found = pl.DataFrame(builder.limit(k).to_arrow())
-    except (ValueError, RuntimeError) as error:  # what Lance raises for a filter it cannot parse or resolve
-        raise CounterstainError(f"filter {where!r}: {error}\nColumns: {', '.join(columns)}") from error
+    found = pl.DataFrame(builder.limit(k).to_arrow())
     images = warehouse.frame("images").filter(pl.col("image_id").is_in(found["image_id"].to_list()))
     uris = images.select("dataset", "image_id", "uri").collect()
     answer = found.rename({"_distance": "distance"}).join(uris, on=["dataset", "image_id"], how="left")
     return answer.sort("distance", "image_id").select("dataset", "image_id", "distance", "uri", *METADATA_COLUMNS)
+
+
+def _checked_filter(table: Any, where: str, columns: list[str]) -> str:
+    """Return the filter in parentheses, fit to be joined with others.
+
+    Lance stops reading a filter where it no longer understands it, and ``a) OR (b`` would leave its parentheses: SQL's
+    own grammar tells whether it is one expression.
+    """
+    import duckdb
+
+    grouped = f"({where}\n)"  # a comment ends with its line
+    try:
+        with duckdb.connect() as connection:
+            if len(connection.extract_statements(f"SELECT {where}")) != 1:
+                raise ValueError("it is more than one condition.")
+        table.to_lance().scanner(columns=["image_id"], filter=grouped).explain_plan()
+    except (OSError, ValueError, duckdb.Error) as error:
+        raise CounterstainError(f"filter {where!r}: {error}\nColumns: {', '.join(columns)}") from error
+    return grouped
 
 
 def _stored_vector(warehouse: "Warehouse", table: str, image_id: str, dataset: str | None) -> "NDArray[np.float32]":

@@ -32,7 +32,10 @@ def run_query(
     """
     import duckdb
 
-    connection = duckdb.connect()
+    # From the start, and locked: no file, network, extension, Python variable or setting is within reach.
+    connection = duckdb.connect(
+        config={"enable_external_access": False, "python_enable_replacements": False, "lock_configuration": True}
+    )
     try:
         try:
             statements = connection.extract_statements(query)
@@ -41,15 +44,11 @@ def run_query(
         readable = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
         if len(statements) != 1 or statements[0].type not in readable:
             raise CounterstainError("SQL: one SELECT at a time; the tables are read-only here.")
-        stored = [name for name in warehouse.tables() if warehouse._is_readable(name)]
+        stored = warehouse.tables()
         for name in stored:
             connection.register(name, warehouse.dataset(name))
         for name in TABLES.keys() - set(stored):
             connection.register(name, TABLES[name].schema.empty_table())
-        # Last, since it cannot be undone: from here on no file, network, extension, Python variable or setting is
-        # within reach.
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
         try:
             answer: pl.DataFrame = connection.sql(query, params=parameters or None).pl()
             return answer

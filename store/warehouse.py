@@ -1,6 +1,7 @@
 """The warehouse: one LanceDB database, whole partitions in and Arrow, polars or NumPy out."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from store.embeddings import EmbeddingMatrix
 
 Rows: TypeAlias = pa.Table | pa.RecordBatchReader | Iterable[pa.RecordBatch]
+
+# Lance gives up on a write that meets another one 30 seconds after it began, and decoding the images takes longer.
+_WRITE_TIMEOUT = timedelta(days=7)
+_TAG_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
 def open_warehouse(
@@ -104,15 +109,23 @@ class Warehouse:
 
     # ---- tables ----------------------------------------------------------------------------------------------
 
-    def tables(self) -> list[str]:
-        """Names of the stored tables, sorted, staging left out."""
-        return sorted(name for name in self._stored_tables() if not name.startswith(STAGING_PREFIX))
+    def tables(self, *, staging: bool = False) -> list[str]:
+        """Names of the readable tables, sorted: as of a tag, those that have it; staging only where asked for."""
+        names = [name for name in self._stored_tables() if staging or not name.startswith(STAGING_PREFIX)]
+        return sorted(name for name in names if self._at_tag(name))
+
+    def has_table(self, name: str) -> bool:
+        """Whether the table `name` can be read; as of a tag, whether it had one."""
+        return name in self._stored_tables() and self._at_tag(name)
 
     def encoders(self) -> list[str]:
-        """Names of the encoders that have stored vectors, sorted."""
+        """Names of the encoders that have a table of vectors, sorted."""
         return [name.removeprefix(EMBEDDINGS_PREFIX) for name in self.tables() if name.startswith(EMBEDDINGS_PREFIX)]
 
     def _stored_tables(self) -> list[str]:
+        # Connecting would make the folder, and a mistyped path should leave no trace.
+        if self.is_local and not Path(self.uri).exists():
+            return []
         names: list[str] = []
         page = None
         while True:
@@ -121,6 +134,9 @@ class Warehouse:
             page = answer.page_token
             if not page:
                 return names
+
+    def _at_tag(self, name: str) -> bool:
+        return self.as_of is None or self.as_of in self._database.open_table(name).tags.list()
 
     def open_table(self, name: str) -> Any:
         """Return the LanceDB table, at the tagged version where the warehouse was opened as of a tag.
@@ -151,12 +167,14 @@ class Warehouse:
         Raises
         ------
         CounterstainError
-            If the stored table has other columns, as when an encoder's dimension changed.
+            If the stored table has other columns, as when an encoder's dimension changed, or a newer release wrote it.
         """
-        self._check_writable()
-        table = self._database.create_table(spec.name, schema=spec.schema, exist_ok=True)
+        self.check_writable()
+        if not self.has_table(spec.name):
+            self._database.create_table(spec.name, schema=spec.schema, exist_ok=True)
+        table = self.open_table(spec.name)
         if table.schema != spec.schema:
-            differing = sorted({f.name for f in set(table.schema) ^ set(spec.schema)})
+            differing = sorted({field.name for field in set(table.schema) ^ set(spec.schema)})
             raise CounterstainError(
                 f"table {spec.name!r} is stored with another layout (columns {differing}): give the encoder another "
                 "name, or delete the table to start it anew."
@@ -167,7 +185,8 @@ class Warehouse:
         """Return the table as a `pyarrow.dataset`-compatible Lance data set, pinned to the version read."""
         return self.open_table(name).to_lance()
 
-    def _check_writable(self) -> None:
+    def check_writable(self) -> None:
+        """Raise `CounterstainError` where the warehouse was opened as of a tag."""
         if self.as_of is not None:
             raise CounterstainError(f"{self!r} is a view of the past and cannot be written; open it without as_of.")
 
@@ -181,7 +200,8 @@ class Warehouse:
         spec
             The table; made if missing.
         rows
-            All rows of the partition, in any order, unique in ``spec.key``. Streamed: if it raises, nothing changes.
+            All rows of the partition, in any order, unique in ``spec.key``. Read as a stream, in another thread; if it
+            raises, nothing changes and the caller gets its exception.
         partition
             Value of each of ``spec.partition``.
 
@@ -193,7 +213,8 @@ class Warehouse:
         Raises
         ------
         ValueError
-            If `partition` does not name just the partition columns, or a row belongs to another partition.
+            If `partition` does not name just the partition columns, a batch has other columns than the table, a row
+            belongs to another partition, or two rows have one key.
         """
         if set(partition) != set(spec.partition):
             raise ValueError(f"{spec.name} is partitioned by {spec.partition}, got {tuple(partition)}")
@@ -204,11 +225,12 @@ class Warehouse:
             .when_not_matched_insert_all()
             .when_not_matched_by_source_delete(equals(partition) or "true")
         )
-        failures: list[Exception] = []
+        failures: list[BaseException] = []
         batches = _keep_failure(_checked(rows, spec, partition), failures)
+        reader = pa.RecordBatchReader.from_batches(spec.schema, batches)
         try:
-            result = merge.execute(pa.RecordBatchReader.from_batches(spec.schema, batches))
-        except RuntimeError:
+            result = merge.execute(reader, timeout=_WRITE_TIMEOUT)
+        except Exception:
             if failures:
                 raise failures[0] from None
             raise
@@ -219,19 +241,18 @@ class Warehouse:
 
         `rows` holds the key columns and those to overwrite. Rows that are not stored are not added.
         """
-        self._check_writable()
+        self.check_writable()
         schema = pa.schema([spec.schema.field(name) for name in rows.column_names])
-        result = (
-            self.open_table(spec.name).merge_insert(list(spec.key)).when_matched_update_all().execute(rows.cast(schema))
-        )
-        return int(result.version)
+        merge = self.open_table(spec.name).merge_insert(list(spec.key)).when_matched_update_all()
+        return int(merge.execute(rows.cast(schema), timeout=_WRITE_TIMEOUT).version)
 
     def upsert(self, spec: TableSpec, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Insert rows, or replace those with the same key, in one commit."""
+        """Insert rows, unique in ``spec.key``, or replace those with the same key, in one commit."""
         table = self.create_table(spec)
         data = pa.Table.from_pylist([dict(row) for row in rows], schema=spec.schema)
+        _check_unique(spec, data)
         merge = table.merge_insert(list(spec.key)).when_matched_update_all().when_not_matched_insert_all()
-        return int(merge.execute(data).version)
+        return int(merge.execute(data, timeout=_WRITE_TIMEOUT).version)
 
     # ---- reading ---------------------------------------------------------------------------------------------
 
@@ -242,14 +263,9 @@ class Warehouse:
         """
         import polars as pl
 
-        if table in TABLES and not self._is_readable(table):
+        if table in TABLES and not self.has_table(table):
             return pl.DataFrame(TABLES[table].schema.empty_table()).lazy()
         return pl.scan_pyarrow_dataset(self.dataset(table))
-
-    def _is_readable(self, name: str) -> bool:
-        if name not in self._stored_tables():
-            return False
-        return self.as_of is None or self.as_of in self._database.open_table(name).tags.list()
 
     def sql(self, query: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> "pl.DataFrame":
         """Answer one SELECT over the tables; see `store.sql.run_query`."""
@@ -293,8 +309,15 @@ class Warehouse:
         """Name the present version of every table `name`, so that ``open_warehouse(uri, as_of=name)`` reopens them.
 
         A tag that exists moves forward. Returns the version of each table.
+
+        Raises
+        ------
+        CounterstainError
+            If the name has other characters than Lance takes in a tag.
         """
-        self._check_writable()
+        self.check_writable()
+        if not _TAG_NAME.fullmatch(name):
+            raise CounterstainError(f"{name!r} cannot name a tag: use letters, digits, '_' and '-', joined by '.'.")
         versions = self.versions()
         for table_name, version in versions.items():
             tags = self._database.open_table(table_name).tags
@@ -306,7 +329,7 @@ class Warehouse:
 
     def tags(self) -> set[str]:
         """Names of all tags."""
-        return {tag for name in self.tables() for tag in self._database.open_table(name).tags.list()}
+        return {tag for name in self._stored_tables() for tag in self._database.open_table(name).tags.list()}
 
     def maintain(self, *, older_than: timedelta = timedelta(days=14)) -> None:
         """Compact, index and clean every table; see `store.maintenance.maintain`."""
@@ -325,11 +348,13 @@ def equals(columns: Mapping[str, str]) -> str:
     return " AND ".join(f"{name} = {quote(value)}" for name, value in columns.items())
 
 
-def _keep_failure(batches: Iterator[pa.RecordBatch], failures: list[Exception]) -> Iterator[pa.RecordBatch]:
+def _keep_failure(batches: Iterator[pa.RecordBatch], failures: list[BaseException]) -> Iterator[pa.RecordBatch]:
     """Pass batches on, and keep what they raise: on its way through Arrow's C interface it would become a string."""
     try:
         yield from batches
-    except Exception as error:
+    except GeneratorExit:  # Lance stopped reading, for a reason of its own
+        raise
+    except BaseException as error:
         failures.append(error)
         raise
 
@@ -339,9 +364,23 @@ def _checked(rows: Rows, spec: TableSpec, partition: Mapping[str, str]) -> Itera
     import pyarrow.compute as pc
 
     batches = rows.to_batches() if isinstance(rows, pa.Table) else rows
+    keys = [spec.schema.empty_table().select(spec.key)]
     for batch in batches:
-        cast = pa.Table.from_batches([batch]).select(spec.schema.names).cast(spec.schema)
+        table = pa.Table.from_batches([batch])
+        if differing := set(table.column_names) ^ set(spec.schema.names):
+            raise ValueError(f"{spec.name}: columns {sorted(differing)} are missing from the rows or unknown")
+        cast = table.select(spec.schema.names).cast(spec.schema)
         for name, value in partition.items():
             if cast.num_rows and not pc.all(pc.equal(cast[name], value)).as_py():
                 raise ValueError(f"{spec.name}: a row's {name} is not {value!r}, the partition being replaced")
+        keys.append(cast.select(spec.key))
         yield from cast.to_batches()
+    _check_unique(spec, pa.concat_tables(keys))
+
+
+def _check_unique(spec: TableSpec, rows: pa.Table) -> None:
+    """Refuse a key that comes twice: Lance takes it on first write, and fails when it is next replaced."""
+    counts = rows.group_by(list(spec.key)).aggregate([([], "count_all")])
+    if counts.num_rows < rows.num_rows:
+        twice = next(row for row in counts.to_pylist() if row.pop("count_all") > 1)
+        raise ValueError(f"{spec.name}: more than one row has the key {twice}")

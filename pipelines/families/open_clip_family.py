@@ -4,6 +4,7 @@ Source: https://github.com/mlfoundations/open_clip, ``open_clip.factory``.
 """
 
 import logging
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from pipelines.encoder import Encoder, EncoderSpec, LoadOptions, assemble
@@ -27,6 +28,7 @@ def load(spec: EncoderSpec, options: LoadOptions) -> Encoder:
         If there is no checkpoint, or it does not fit the architecture.
     """
     import open_clip
+    from safetensors import SafetensorError
 
     wanted = (CONFIG_FILE, *WEIGHT_FILES, "*.json", "*.txt")
     folder = hub_checkpoint(spec, options, wanted)
@@ -37,12 +39,11 @@ def load(spec: EncoderSpec, options: LoadOptions) -> Encoder:
         )
     try:
         model = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True, weights_only=True)
+    # What open_clip, torch and safetensors raise for a checkpoint that is damaged, holds code, or does not fit.
     except (
-        RuntimeError,
-        ValueError,
-        OSError,
-        KeyError,
-    ) as error:  # what open_clip raises for a checkpoint that does not fit
+        RuntimeError, ValueError, TypeError, OSError, LookupError, AttributeError, EOFError,
+        AssertionError, StopIteration, UnpicklingError, SafetensorError,
+    ) as error:  # fmt: skip
         raise CounterstainError(f"{spec.name}: cannot load {folder}: {error}") from error
     return _encoder(spec, model, options)
 

@@ -1,11 +1,12 @@
 """A folder per class: ``root/<class>/…/<image>``; the label is the first folder's name."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from pipelines.sources import DataSet, Reader, Source, read_file
+from pipelines.sources import DataSet, Reader, Source, file_state, read_file
 from store.schema import CounterstainError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm"})
@@ -21,8 +22,7 @@ def read(dataset: DataSet) -> Iterator[Source]:
     """
     for label, paths in _classes(dataset):
         for path in paths:
-            uri = path.relative_to(dataset.root).as_posix()
-            yield Source(uri, partial(read_file, path), {"label": label})
+            yield Source(_uri(dataset, path), partial(read_file, path), {"label": label})
 
 
 def fingerprint(dataset: DataSet) -> str:
@@ -30,8 +30,7 @@ def fingerprint(dataset: DataSet) -> str:
     digest = hashlib.sha256()
     for _, paths in _classes(dataset):
         for path in paths:
-            status = path.stat()
-            digest.update(f"{path.relative_to(dataset.root)}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+            digest.update(f"{_uri(dataset, path)}\0".encode() + file_state(path))
     return digest.hexdigest()[:32]
 
 
@@ -44,7 +43,7 @@ def _classes(dataset: DataSet) -> list[tuple[str, list[Path]]]:
             f"data set {dataset.name!r}: {dataset.root} has no class folders. The folder reader expects one folder per "
             "class, with the images inside; for a table of images use --reader manifest."
         )
-    classes = [(folder.name, _images(folder)) for folder in folders]
+    classes = [(_text(folder.name), _images(folder)) for folder in folders]
     if empty := [label for label, paths in classes if not paths]:
         raise CounterstainError(
             f"data set {dataset.name!r}: no image in class folder {empty[0]!r} of {dataset.root}: add its images "
@@ -54,9 +53,25 @@ def _classes(dataset: DataSet) -> list[tuple[str, list[Path]]]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    """Return the image files below a folder, leaving out what is hidden, be it a file or a folder on the way."""
+    images: list[Path] = []
+    for place, inner, names in os.walk(folder):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        images += [
+            Path(place, name)
+            for name in names
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+        ]
+    return sorted(images)
+
+
+def _uri(dataset: DataSet, path: Path) -> str:
+    return _text(path.relative_to(dataset.root).as_posix())
+
+
+def _text(name: str) -> str:
+    r"""Return a file name as text that can be stored; bytes that are no UTF-8 are written as ``\xNN``."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 READER = Reader("folder", read, fingerprint)

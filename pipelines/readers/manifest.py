@@ -1,7 +1,8 @@
 """A table of images: CSV, TSV or Parquet, one row per image, with a column of paths.
 
 Columns named as those of ``images`` (label, split, patient, slide, text_overlay, …) become these; every other column is
-kept as an attribute of the image. Paths are relative to the table.
+kept as an attribute of the image; a column ``label`` beside a chosen label column as the attribute ``other label``.
+Paths are relative to the table.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pipelines.sources import DataSet, Reader, Source, read_file
+from pipelines.sources import DataSet, Reader, Source, file_state, read_file
 from store.schema import GIVEN_COLUMNS, CounterstainError, parse_cell
 
 PATH_COLUMNS = ("path", "file", "filename", "uri", "image")
@@ -30,12 +31,18 @@ def read(dataset: DataSet) -> Iterator[Source]:
     table_path, frame = _read_table(dataset)
     path_column = _path_column(dataset, frame)
     label_column = dataset.label or ("label" if "label" in frame.columns else None)
+    meant = {column: column for column in frame.columns if column in _GIVEN}
+    if label_column:
+        meant["label"] = label_column
+    others = {
+        column: "other label" if column == "label" else column
+        for column in frame.columns
+        if column != path_column and column not in meant.values()
+    }
     for row in frame.iter_rows(named=True):
-        uri = row.pop(path_column)
-        given = {"label": row.pop(label_column)} if label_column else {}
-        cells = {column: row[column] for column in row if column in _GIVEN}
-        given |= {column: _parse(dataset, uri, column, cell) for column, cell in cells.items()}
-        attributes = {column: cell for column, cell in row.items() if column not in _GIVEN and cell}
+        uri = row[path_column]
+        given = {name: _parse(dataset, uri, name, row[column]) for name, column in meant.items()}
+        attributes = {name: row[column] for column, name in others.items() if (row[column] or "").strip()}
         yield Source(uri, partial(read_file, table_path.parent / uri), given, attributes)
 
 
@@ -44,9 +51,7 @@ def fingerprint(dataset: DataSet) -> str:
     table_path, frame = _read_table(dataset)
     digest = hashlib.sha256(table_path.read_bytes())
     for uri in frame[_path_column(dataset, frame)]:
-        path = table_path.parent / uri
-        status = path.stat() if path.exists() else None
-        digest.update(f"{status.st_size}\0{status.st_mtime_ns}\0".encode() if status else b"missing\0")
+        digest.update(file_state(table_path.parent / uri))
     return digest.hexdigest()[:32]
 
 

@@ -4,16 +4,21 @@ Source: Yang et al., MedMNIST v2, Scientific Data 2023; https://medmnist.com. Th
 """
 
 import hashlib
+import math
 import zipfile
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.sources import DataSet, Reader, Source
+from pipelines.sources import MAX_FILE_BYTES, DataSet, Reader, Source, file_state
 from store.schema import CounterstainError
 
 SPLITS = ("train", "val", "test")
+
+# What zipfile and NumPy raise for archives that are damaged, cut off, encrypted or lack an array.
+_ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, KeyError)
 
 
 def read(dataset: DataSet) -> Iterator[Source]:
@@ -35,10 +40,10 @@ def read(dataset: DataSet) -> Iterator[Source]:
                     f"data set {dataset.name!r}: {dataset.root} is no MedMNIST archive: it has no train_images."
                 )
             for split in splits:
-                labels = list(_rows(archive, f"{split}_labels.npy"))
-                for i, pixels in enumerate(_rows(archive, f"{split}_images.npy")):
-                    yield _source(split, i, pixels, labels[i])
-    except (zipfile.BadZipFile, ValueError, KeyError, IndexError) as error:
+                images, labels = _rows(archive, f"{split}_images.npy"), _rows(archive, f"{split}_labels.npy")
+                for i, (pixels, label) in enumerate(zip(images, labels, strict=True)):
+                    yield _source(split, i, pixels, label)
+    except _ARCHIVE_ERRORS as error:
         raise CounterstainError(f"data set {dataset.name!r}: cannot read {dataset.root}: {error}") from error
 
 
@@ -46,8 +51,7 @@ def fingerprint(dataset: DataSet) -> str:
     """Return a digest of the archive's size and time of modification."""
     if not dataset.root.is_file():
         raise CounterstainError(f"data set {dataset.name!r}: no file at {dataset.root}.")
-    status = dataset.root.stat()
-    return hashlib.sha256(f"{status.st_size}\0{status.st_mtime_ns}".encode()).hexdigest()[:32]
+    return hashlib.sha256(file_state(dataset.root)).hexdigest()[:32]
 
 
 def _source(split: str, i: int, pixels: NDArray[np.uint8], label: NDArray[np.integer]) -> Source:
@@ -65,7 +69,9 @@ def _rows(archive: zipfile.ZipFile, name: str) -> Iterator[NDArray[np.uint8]]:
         shape, fortran_order, dtype = read_header(file)
         if fortran_order or dtype.kind not in "iu" or not shape:
             raise ValueError(f"{name} has shape {shape} and type {dtype}")
-        size = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+        size = math.prod(shape[1:]) * dtype.itemsize
+        if size > MAX_FILE_BYTES:
+            raise ValueError(f"{name} has {size:,} bytes a row, above the limit of {MAX_FILE_BYTES:,}")
         for i in range(shape[0]):
             row = file.read(size)
             if len(row) < size:

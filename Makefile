@@ -1,0 +1,43 @@
+# `make demo` and `make test` work from a fresh clone: they set up .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+WAREHOUSE ?= warehouse
+
+.DEFAULT_GOAL := help
+
+help:  ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/' | expand -t 12
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[offline,ui]' --group dev
+	touch $@
+
+setup: .venv/installed  ## Install everything into .venv
+
+demo: setup  ## Run the main job on phantoms and say what was found
+	$(BIN)/counterstain demo --warehouse $(WAREHOUSE)
+
+ui: setup  ## Serve the Dagster UI on the same project
+	$(BIN)/counterstain ui --warehouse $(WAREHOUSE)
+
+test: setup  ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: setup  ## Format, lint, types and package direction, as CI checks them
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test  ## All that CI runs
+
+bench: setup  ## Measure speed against named baselines
+	$(BIN)/python benchmarks/encoding.py
+	$(BIN)/python benchmarks/linear_svc.py
+
+clean:  ## Remove the environment and the demo's warehouse
+	rm -rf .venv warehouse
+
+.PHONY: help setup demo ui test lint check bench clean

@@ -1,0 +1,17 @@
+"""Figures as PNG bytes, from frames read from the store. No window, no global state."""
+
+from analysis.figures.audits import audit_figure
+from analysis.figures.contact_sheet import SheetRow, Tile, neighbors_figure
+from analysis.figures.image_grid import image_grid_figure
+from analysis.figures.layouts import layout_figure
+from analysis.figures.leaderboard import leaderboard_figure
+
+__all__ = [
+    "SheetRow",
+    "Tile",
+    "audit_figure",
+    "image_grid_figure",
+    "layout_figure",
+    "leaderboard_figure",
+    "neighbors_figure",
+]

@@ -1,0 +1,50 @@
+"""A look at a data set: some of its images, each with its label."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from analysis.figures.contact_sheet import decode
+from analysis.figures.style import INK, new_figure, shorten, to_png
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_ACROSS = 8
+_TILE_INCHES = 1.2
+
+
+def image_grid_figure(images: Sequence[tuple[bytes, str]], *, title: str) -> bytes:
+    """Draw images in a grid.
+
+    Parameters
+    ----------
+    images
+        PNG or JPEG bytes, and a caption that is taken literally.
+    title
+        Heading, taken literally.
+
+    Returns
+    -------
+    bytes
+        A PNG.
+
+    Raises
+    ------
+    ValueError
+        If there is no image.
+    """
+    if not images:
+        raise ValueError("no image to draw")
+    across = min(_ACROSS, len(images))
+    down = math.ceil(len(images) / across)
+    figure = new_figure(max(4.6, _TILE_INCHES * across), (_TILE_INCHES + 0.25) * down + 0.5)
+    axes = figure.subplots(down, across, squeeze=False)
+    for panel in axes.flat:
+        panel.set_axis_off()
+    for panel, (data, caption) in zip(axes.flat, images, strict=False):
+        panel.imshow(decode(data))
+        panel.set_title(shorten(caption, 18), fontsize=7.5, color=INK, pad=2, parse_math=False)
+    figure.suptitle(shorten(title, 90), fontsize=12, color=INK, parse_math=False)
+    return to_png(figure)

@@ -1,0 +1,156 @@
+"""UMAP layouts as a grid of panels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from analysis.figures.style import (
+    GREY,
+    INK,
+    MARKERS,
+    PALETTE,
+    new_figure,
+    plain_legend,
+    require_columns,
+    shorten,
+    to_png,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_CATEGORIES = 12
+
+
+@dataclass(frozen=True)
+class _Category:
+    """Values drawn alike, what the legend calls them, and how they are drawn."""
+
+    values: tuple[str | None, ...]
+    legend: str
+    count: int
+    colour: str
+    marker: str
+
+
+def layout_figure(frame: pl.DataFrame, *, colour_by: str, title: str) -> bytes:
+    """Draw every layout in its own panel: `n_neighbors` down, `min_dist` across.
+
+    Every panel is fitted to its own points, so none is clipped. Rare classes are drawn over common ones.
+
+    Parameters
+    ----------
+    frame
+        One row per image and layout, with columns ``x``, ``y``, ``n_neighbors``, ``min_dist`` and
+        `colour_by`; ``trustworthiness`` is printed in the panel where there is such a column.
+    colour_by
+        Column to colour by, read as categories. Of more than 12 the 11 most frequent stay and the rest
+        becomes "other"; nulls are grey and "unknown".
+    title
+        Heading, taken literally.
+
+    Returns
+    -------
+    bytes
+        A PNG.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or the frame is empty.
+    """
+    require_columns(frame, "x", "y", "n_neighbors", "min_dist", colour_by)
+    rows = frame["n_neighbors"].unique().sort().to_list()
+    columns = frame["min_dist"].unique().sort().to_list()
+    # Every image is in every panel: the legend counts images, not rows.
+    panels = frame.select("n_neighbors", "min_dist").n_unique()
+    names = frame[colour_by].cast(pl.String).alias("_name")
+    categories = _categories(names, panels)
+    frame = frame.with_columns(names)
+    side = 3.4 if len(rows) * len(columns) <= 6 else 2.1
+    figure = new_figure(side * len(columns) + 2.2, side * len(rows) + 0.7)
+    axes = figure.subplots(len(rows), len(columns), squeeze=False)
+    for i, n_neighbors in enumerate(rows):
+        for j, min_dist in enumerate(columns):
+            _panel(axes[i, j], frame.filter(n_neighbors=n_neighbors, min_dist=min_dist), categories)
+            if i == 0:
+                axes[i, j].set_title(f"min_dist {min_dist:g}", fontsize=10, color=INK)
+            if j == 0:
+                axes[i, j].set_ylabel(f"n_neighbors {n_neighbors}", fontsize=10, color=INK)
+    figure.suptitle(shorten(title, 40 * max(1, len(columns))), fontsize=13, color=INK, parse_math=False)
+    _legend(figure, categories, colour_by)
+    return to_png(figure)
+
+
+def _categories(names: pl.Series, panels: int) -> list[_Category]:
+    """Choose how every value is drawn; counts are per panel."""
+    counted = names.drop_nulls().value_counts(name="count").with_columns(pl.col("count") // panels)
+    counted = counted.sort("count", "_name", descending=[True, False])
+    kept = len(counted) if len(counted) <= MAX_CATEGORIES else MAX_CATEGORIES - 1
+    # By name, so that a class keeps its colour from one encoder's figure to the next.
+    categories = [
+        _Category((name,), shorten(name, 24), count, PALETTE[i % len(PALETTE)], MARKERS[i])
+        for i, (name, count) in enumerate(counted.head(kept).sort("_name").iter_rows())
+    ]
+    rest = counted.slice(kept)
+    if len(rest):
+        values = tuple(rest["_name"].to_list())
+        categories.append(_Category(values, f"other ({len(values)} classes)", int(rest["count"].sum()), INK, "."))
+    if unknown := names.null_count():
+        categories.append(_Category((None,), "unknown", unknown // panels, GREY, "x"))
+    return categories
+
+
+def _panel(axes: Axes, cell: pl.DataFrame, categories: list[_Category]) -> None:
+    """Scatter one layout, equal scales on both axes, with a margin so that no point is cut."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_color("#CCCCCC")
+    if cell.is_empty():
+        axes.text(0.5, 0.5, "no layout", transform=axes.transAxes, ha="center", color=GREY)
+        return
+    size = min(22.0, max(1.5, 6000 / len(cell)))
+    alpha = min(0.85, max(0.35, 1200 / len(cell)))
+    # Unknown below all, then common below rare.
+    for category in sorted(categories, key=lambda category: (category.values != (None,), -category.count)):
+        points = cell.filter(pl.col("_name").is_in(category.values, nulls_equal=True))
+        axes.scatter(
+            points["x"].to_numpy(),
+            points["y"].to_numpy(),
+            s=size,
+            c=category.colour,
+            marker=category.marker,
+            alpha=alpha,
+            linewidths=0.5 if category.marker == "x" else 0,
+        )
+    axes.margins(0.06)
+    axes.set_aspect("equal", adjustable="datalim")
+    if "trustworthiness" in cell.columns and cell["trustworthiness"][0] is not None:
+        axes.text(
+            0.02,
+            0.02,
+            f"T {cell['trustworthiness'][0]:.3f}",
+            transform=axes.transAxes,
+            fontsize=8,
+            color=INK,
+            bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
+        )
+
+
+def _legend(figure: Figure, categories: list[_Category], heading: str) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=category.colour, marker=category.marker, linestyle="none", markersize=7)
+        for category in categories
+    ]
+    labels = [f"{category.legend}  {category.count:,}" for category in categories]
+    legend = figure.legend(
+        handles, labels, loc="outside right upper", title=shorten(heading, 24), fontsize=9, frameon=False
+    )
+    plain_legend(legend)

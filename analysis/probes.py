@@ -1,0 +1,255 @@
+"""Linear probes: what a linear classifier reads out of frozen features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from analysis.arrays import Categories, encode, require_aligned
+from analysis.scoring import HeldOut, Score, score_held_out
+from analysis.splits import split_images
+from analysis.svm import LinearSvm, fit_linear_svm
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from analysis.arrays import BoolArray, Categorical, FloatArray, IntArray
+
+FOLDS = 5
+PENALTY = 100.0
+
+SCORES_SCHEMA = {
+    "target": pl.String,
+    "protocol": pl.String,
+    "split": pl.String,
+    "fold": pl.Int32,
+    "stratum": pl.String,
+    "metric": pl.String,
+    "value": pl.Float64,
+    "ci_low": pl.Float64,
+    "ci_high": pl.Float64,
+    "n": pl.Int64,
+    "seed": pl.Int64,
+}
+PREDICTIONS_SCHEMA = {
+    "row": pl.Int64,
+    "target": pl.String,
+    "protocol": pl.String,
+    "split": pl.String,
+    "fold": pl.Int32,
+    "truth": pl.String,
+    "predicted": pl.String,
+    "margin": pl.Float64,
+    "correct": pl.Boolean,
+}
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """Scores and predictions of one probe.
+
+    Attributes
+    ----------
+    scores
+        Columns of `SCORES_SCHEMA`. `fold` is null for the mean over folds, which alone has an interval;
+        `stratum` is ``all`` or ``attribute=value``.
+    predictions
+        Columns of `PREDICTIONS_SCHEMA`: out-of-fold (``cv``, every image that is not test, once) and on
+        the test part (``test``, every test image once per fold model). `row` counts the rows given;
+        `margin` is the decision value of the true class less the best other, so above 0 where correct.
+    note
+        Choices and what went wrong: folds whose solver was stopped, images left out.
+    """
+
+    scores: pl.DataFrame
+    predictions: pl.DataFrame
+    note: str
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """One fitted fold: its model and what it predicts for its own held-out part and for the test part."""
+
+    model: LinearSvm
+    predictions: dict[str, tuple[IntArray, FloatArray]]
+
+
+def probe(
+    vectors: FloatArray,
+    labels: Categorical,
+    groups: IntArray,
+    *,
+    protocol: str,
+    target: str,
+    seed: int,
+    strata: Mapping[str, Categorical] | None = None,
+    folds: int = FOLDS,
+) -> ProbeResult:
+    """Fit and score the study's linear SVM.
+
+    A fifth of the images is held out for test; the rest is cross-validated, and the models of the folds
+    are scored on the test part too. Features are standardised on the part that a model is fitted on, and
+    ``C = 100 / N`` with N the images in that part (the study does not say which N it means). Labels may
+    be a background attribute: the scores then say how well the background can be decoded.
+
+    Parameters
+    ----------
+    vectors
+        ``(n, d)`` finite features, unnormalised.
+    labels
+        ``(n,)`` strings; None (unknown) leaves the image out.
+    groups
+        ``(n,)`` group codes, resampled for intervals; kept whole in the ``grouped`` protocol.
+    protocol
+        ``published`` (random, stratified) or ``grouped`` (no group straddles a split).
+    target
+        What the labels are, for the report.
+    seed
+        Seed of splits, solver and resamples.
+    strata
+        Attributes ``(n,)`` by name; each value is scored on its own, unknown values are not.
+    folds
+        Number of folds.
+
+    Returns
+    -------
+    ProbeResult
+        Scores, predictions and a note.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, a vector is not finite, there is one class, or a class is too small for the
+        folds; the message says what to do.
+
+    References
+    ----------
+    Takeda & Sakai, arXiv:2601.14774.
+    """
+    categories = encode(labels, what=f"labels of {target}")
+    columns = {name: encode(values, what=f"stratum {name!r}") for name, values in (strata or {}).items()}
+    n = len(vectors)
+    require_aligned(n, labels=categories.codes, groups=groups, **{name: c.codes for name, c in columns.items()})
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"vector {int(np.argmin(finite))} is not finite ({int((~finite).sum())} such rows): "
+            "encode these images again or leave them out"
+        )
+    known = np.flatnonzero(categories.known)
+    labelled = Categories(categories.codes[known], categories.names)
+    split = split_images(labelled, groups[known], protocol=protocol, folds=folds, seed=seed)
+    fitted = [
+        _fit_fold(vectors[known], labelled.codes, fit, {"cv": held_out, "test": split.test}, seed)
+        for fit, held_out in split.folds
+    ]
+    keys = {"target": target, "protocol": protocol}
+    scores: list[dict[str, object]] = []
+    predictions = []
+    for part in ("cv", "test"):
+        held_out, decisions = _collect(fitted, part, labelled.codes, known, groups)
+        predictions.append(_predictions(held_out, decisions, labelled.names, {**keys, "split": part}))
+        for stratum, member in _strata(columns, n):
+            drawn = score_held_out(
+                _select(held_out, member[held_out.row]),
+                n_classes=len(labelled.names),
+                n_folds=folds,
+                seed=seed,
+            )
+            scores.extend(_row(score, {**keys, "split": part, "stratum": stratum, "seed": seed}) for score in drawn)
+    return ProbeResult(
+        pl.DataFrame(scores, schema=SCORES_SCHEMA),
+        pl.concat(predictions),
+        _note(fitted, n - len(known), protocol),
+    )
+
+
+def _fit_fold(vectors: FloatArray, codes: IntArray, fit: IntArray, held_out: dict[str, IntArray], seed: int) -> _Fold:
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(vectors[fit])
+    model = fit_linear_svm(scaler.transform(vectors[fit]), codes[fit], PENALTY / len(fit), seed)
+    return _Fold(
+        model, {part: (rows, model.decide(scaler.transform(vectors[rows]))) for part, rows in held_out.items()}
+    )
+
+
+def _collect(
+    fitted: list[_Fold], part: str, codes: IntArray, known: IntArray, groups: IntArray
+) -> tuple[HeldOut, FloatArray]:
+    """Predictions of all folds for one part, and their decision values ``(m, classes)``."""
+    parts = [fold.predictions[part] for fold in fitted]
+    rows = np.concatenate([rows for rows, _ in parts])
+    decisions = np.concatenate([values for _, values in parts])
+    fold = np.repeat(np.arange(len(parts)), [len(rows) for rows, _ in parts])
+    image = known[rows]
+    return HeldOut(image, fold, codes[rows], decisions.argmax(axis=1), groups[image]), decisions
+
+
+def _select(held_out: HeldOut, member: BoolArray) -> HeldOut:
+    return HeldOut(
+        held_out.row[member],
+        held_out.fold[member],
+        held_out.truth[member],
+        held_out.predicted[member],
+        held_out.group[member],
+    )
+
+
+def _strata(columns: Mapping[str, Categories], n: int) -> list[tuple[str, BoolArray]]:
+    """Name and ``(n,)`` members of every stratum; first that of all images."""
+    named = [
+        (f"{attribute}={name}", column.codes == code)
+        for attribute, column in columns.items()
+        for code, name in enumerate(column.names)
+    ]
+    return [("all", np.ones(n, dtype=np.bool_)), *named]
+
+
+def _row(score: Score, keys: dict[str, str | int]) -> dict[str, object]:
+    return {
+        **keys,
+        "fold": score.fold,
+        "metric": score.metric,
+        "value": score.value,
+        "ci_low": score.interval.low,
+        "ci_high": score.interval.high,
+        "n": score.n,
+    }
+
+
+def _predictions(
+    held_out: HeldOut, decisions: FloatArray, names: tuple[str, ...], keys: dict[str, str]
+) -> pl.DataFrame:
+    pairs = np.arange(len(decisions))
+    others = decisions.copy()
+    others[pairs, held_out.truth] = -np.inf
+    margin = decisions[pairs, held_out.truth] - others.max(axis=1)
+    classes = pl.Series(names, dtype=pl.String)
+    return pl.DataFrame(
+        {
+            "row": held_out.row,
+            "fold": held_out.fold,
+            "truth": classes.gather(held_out.truth),
+            "predicted": classes.gather(held_out.predicted),
+            "margin": margin,
+            "correct": held_out.truth == held_out.predicted,
+        }
+    ).select(
+        (pl.lit(keys[name]) if name in keys else pl.col(name)).cast(dtype).alias(name)
+        for name, dtype in PREDICTIONS_SCHEMA.items()
+    )
+
+
+def _note(fitted: list[_Fold], unlabelled: int, protocol: str) -> str:
+    parts = [f"{protocol} split; C = {PENALTY:g} / images fitted on"]
+    stopped = [str(number) for number, fold in enumerate(fitted) if not fold.model.converged]
+    if stopped:
+        passes = max(fold.model.iterations for fold in fitted)
+        parts.append(f"solver stopped after {passes} passes before converging in folds {', '.join(stopped)}")
+    if unlabelled:
+        parts.append(f"{unlabelled} images without a label left out")
+    return "; ".join(parts)

@@ -1,0 +1,153 @@
+"""What the report shows of one data set under one encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from analysis.report.pictures import (
+    attribute_values,
+    audit_picture,
+    layout_picture,
+    neighbors_picture,
+    with_report_p_values,
+)
+from analysis.report.tables import seen_backgrounds, telling_neighbors
+
+if TYPE_CHECKING:
+    from analysis.report.tables import ReportTables
+
+Row = dict[str, Any]
+
+# Pictures of layouts in the whole report: beyond, cells show fewer.
+LAYOUT_PICTURES = 48
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure and what it is called."""
+
+    uri: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Strata:
+    """The label's score on each value of one attribute."""
+
+    attribute: str
+    rows: list[Row]
+    worst: str
+    gap: float
+    overlap: bool
+
+
+@dataclass(frozen=True)
+class CellView:
+    """One cell's part of the report; what is None or empty has not been made yet."""
+
+    dataset: str
+    encoder: str
+    findings: list[Row]
+    layouts: list[Picture]
+    overall: Row | None
+    strata: list[Strata]
+    strata_protocol: str
+    audits: list[Row]
+    audit_picture: str | None
+    neighbors_picture: str | None
+    neighbors_attributes: list[str]
+    missing: list[str]
+
+
+def cell_views(tables: ReportTables) -> list[CellView]:
+    """Prepare every cell, encoders of a data set together."""
+    cells = tables.cells()
+    audits = with_report_p_values(tables)
+    each = max(2, LAYOUT_PICTURES // max(1, len(cells)))
+    return [_cell_view(tables, audits, dataset, encoder, pictures=each) for dataset, encoder in cells]
+
+
+def _cell_view(tables: ReportTables, audits: pl.DataFrame, dataset: str, encoder: str, *, pictures: int) -> CellView:
+    findings = tables.of_cell("findings", dataset, encoder)
+    scores = tables.of_cell("probe_scores", dataset, encoder)
+    lists = tables.of_cell("neighbors", dataset, encoder)
+    own = audits if audits.is_empty() else audits.filter(dataset=dataset, encoder=encoder)
+    points = tables.of_cell("layouts", dataset, encoder)
+    seen = seen_backgrounds(tables.findings, dataset, encoder)
+    protocol, overall, strata = label_strata(scores)
+    shown = telling_neighbors(lists, seen) if not lists.is_empty() else lists
+    parts = {"svm_probes": scores, "neighbor_audits": own, "umap_layouts": points}
+    return CellView(
+        dataset=dataset,
+        encoder=encoder,
+        findings=list(findings.iter_rows(named=True)),
+        layouts=_layouts(tables, dataset, encoder, pictures),
+        overall=overall,
+        strata=strata,
+        strata_protocol=protocol,
+        audits=list(own.iter_rows(named=True)),
+        audit_picture=audit_picture(own, title=f"{dataset}, {encoder}"),
+        neighbors_picture=neighbors_picture(shown, tables, dataset) if not shown.is_empty() else None,
+        neighbors_attributes=seen,
+        missing=[name for name, frame in parts.items() if frame.is_empty()],
+    )
+
+
+def label_strata(scores: pl.DataFrame) -> tuple[str, Row | None, list[Strata]]:
+    """Return protocol, overall accuracy of the label, and its accuracy by attribute; widest gap first.
+
+    Cross-validated, since a stratum of the test part is small; grouped where there is such a score.
+    """
+    if scores.is_empty():
+        return "grouped", None, []
+    rows = scores.filter(
+        pl.col("fold").is_null(), pl.col("value").is_not_null(), target="label", split="cv", metric="accuracy"
+    )
+    protocol = "grouped" if "grouped" in rows["protocol"] else "published"
+    rows = rows.filter(protocol=protocol)
+    overall = next(rows.filter(stratum="all").iter_rows(named=True), None)
+    split = rows.filter(pl.col("stratum") != "all").with_columns(
+        pl.col("stratum").str.splitn("=", 2).struct.rename_fields(["attribute", "stratum_value"])
+    )
+    strata = []
+    for (attribute,), part in split.unnest("stratum").group_by("attribute", maintain_order=True):
+        ordered = part.sort("value", "stratum_value")
+        worst, best = ordered.row(0, named=True), ordered.row(-1, named=True)
+        known = worst["ci_high"] is not None and best["ci_low"] is not None
+        overlap = not known or worst["ci_high"] >= best["ci_low"]
+        gap = best["value"] - worst["value"]
+        strata.append(Strata(str(attribute), list(ordered.iter_rows(named=True)), worst["stratum_value"], gap, overlap))
+    return protocol, overall, sorted(strata, key=lambda s: (-s.gap, s.attribute))
+
+
+def _layouts(tables: ReportTables, dataset: str, encoder: str, limit: int) -> list[Picture]:
+    """Draw layouts by label and by every background: several panels of the first two, one of the others."""
+    points = tables.of_cell("layouts", dataset, encoder)
+    if points.is_empty():
+        return []
+    quality = tables.of_cell("layout_quality", dataset, encoder)
+    images = tables.of_dataset("images", dataset)
+    if images.is_empty():
+        images = points.select("image_id").unique().with_columns(label=pl.lit(None, dtype=pl.String))
+    names = ["label", *_attributes(tables, dataset, encoder)]
+    pictures = []
+    for place, name in enumerate(names[:limit]):
+        values = attribute_values(images, name)
+        # Colours that are all unknown show nothing that the label's picture does not.
+        if name != "label" and values[name].null_count() == values.height:
+            continue
+        uri = layout_picture(points, quality, values, panels=6 if place < 2 else 1)
+        pictures.append(Picture(uri, f"{dataset}, {encoder}: UMAP layouts coloured by {name}"))
+    return pictures
+
+
+def _attributes(tables: ReportTables, dataset: str, encoder: str) -> list[str]:
+    """Attributes of a cell, most severe first where there are verdicts."""
+    for name in ("findings", "neighbor_audits"):
+        frame = tables.of_cell(name, dataset, encoder)
+        if not frame.is_empty():
+            return list(dict.fromkeys(frame["confounder"].drop_nulls()))
+    return []

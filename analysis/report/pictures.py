@@ -1,0 +1,115 @@
+"""Figures as data URIs, small enough to travel inside the report."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from analysis.figures import SheetRow, Tile, audit_figure, layout_figure, leaderboard_figure, neighbors_figure
+from analysis.layouts import COARSE_MIN_DIST, COARSE_N_NEIGHBORS
+from analysis.verdicts import adjust_p_values
+
+if TYPE_CHECKING:
+    from analysis.report.tables import ReportTables
+
+_COLOURS = 96
+
+
+def data_uri(png: bytes) -> str:
+    """Return a picture as a ``data:`` URI, its colours reduced: a figure has few, and shrinks to a third."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def layout_picture(points: pl.DataFrame, quality: pl.DataFrame, values: pl.DataFrame, *, panels: int) -> str:
+    """Draw a cell's layouts by one column.
+
+    Parameters
+    ----------
+    points
+        Rows of ``layouts`` of one cell.
+    quality
+        Rows of ``layout_quality`` of the cell; trustworthiness is printed in the panels where there are any.
+    values
+        ``image_id`` and one further column, which colours the points.
+    panels
+        At most so many: the coarse grid's layouts first, or what is nearest.
+    """
+    [name] = [column for column in values.columns if column != "image_id"]
+    keys = _choose_panels(points.select("n_neighbors", "min_dist").unique(), panels)
+    drawn = points.join(keys, on=["n_neighbors", "min_dist"]).join(values, on="image_id", how="left")
+    if not quality.is_empty():
+        trust = quality.filter(metric="trustworthiness").unique(["n_neighbors", "min_dist"])
+        drawn = drawn.join(
+            trust.select("n_neighbors", "min_dist", trustworthiness="value"), on=["n_neighbors", "min_dist"], how="left"
+        )
+    return data_uri(layout_figure(drawn, colour_by=name, title=f"by {name}"))
+
+
+def _choose_panels(keys: pl.DataFrame, panels: int) -> pl.DataFrame:
+    """Keep the layouts nearest to the coarse grid, its middle first."""
+    sizes, spreads = keys["n_neighbors"].unique().to_list(), keys["min_dist"].unique().to_list()
+    order = [COARSE_N_NEIGHBORS[1], COARSE_N_NEIGHBORS[0], COARSE_N_NEIGHBORS[2]]
+    wanted = [(n, d) for d in COARSE_MIN_DIST for n in order][:panels]
+    nearest = {
+        (min(sizes, key=lambda size: (abs(size - n), size)), min(spreads, key=lambda spread: (abs(spread - d), spread)))
+        for n, d in wanted
+    }
+    chosen = pl.DataFrame(sorted(nearest), schema=keys.schema, orient="row")
+    found = chosen.join(keys, on=keys.columns)
+    return found if found.height else keys.sort(keys.columns).head(1)
+
+
+def attribute_values(images: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Return ``image_id`` and one column or free attribute of images; unknown everywhere where there is no such."""
+    if name in images.columns:
+        column = images[name].cast(pl.String)
+    else:
+        cells = images["attributes"] if "attributes" in images.columns else [None] * images.height
+        column = pl.Series([json.loads(cell).get(name) if cell else None for cell in cells], dtype=pl.String)
+    return pl.DataFrame({"image_id": images["image_id"], name: column})
+
+
+def audit_picture(audits: pl.DataFrame, *, title: str) -> str | None:
+    """Draw a cell's audits against chance; None where there are none."""
+    audits = audits.filter(pl.col("audit") != "association") if not audits.is_empty() else audits
+    return None if audits.is_empty() else data_uri(audit_figure(audits, title=title))
+
+
+def leaderboard_picture(rows: pl.DataFrame, *, metric: str) -> str | None:
+    """Draw scores of encoders; None where there are none."""
+    return None if rows.is_empty() else data_uri(leaderboard_figure(rows, metric=metric))
+
+
+def neighbors_picture(shown: pl.DataFrame, tables: ReportTables, dataset: str) -> str | None:
+    """Draw images with their neighbours; None where there is no thumbnail of any."""
+    images = tables.of_dataset("images", dataset)
+    labels = {} if images.is_empty() else dict(images.select("image_id", "label").iter_rows())
+    rows = []
+    for (image_id,), neighbors in shown.group_by("image_id", maintain_order=True):
+        if (dataset, str(image_id)) not in tables.thumbnails:
+            continue
+        tiles = [
+            Tile(
+                tables.thumbnails.get((dataset, n), b""), f"{labels.get(n) or 'unknown'}\n{distance:.3f}", same, shared
+            )
+            for n, distance, same, shared in neighbors.select(
+                "neighbor_id", "distance", "same_label", "shared"
+            ).iter_rows()
+        ]
+        query = Tile(tables.thumbnails[dataset, str(image_id)], labels.get(image_id) or "unknown")
+        rows.append(SheetRow(query, tuple(tiles)))
+    return data_uri(neighbors_figure(rows, title="Images and their nearest neighbours")) if rows else None
+
+
+def with_report_p_values(tables: ReportTables) -> pl.DataFrame:
+    """Return the audits with p-values adjusted over all of the report's tests, as the verdicts read them."""
+    return adjust_p_values(tables.neighbor_audits)

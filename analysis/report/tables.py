@@ -1,0 +1,133 @@
+"""What the report is made from, and which pictures it wants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Images shown with their neighbours, per data set and encoder.
+QUERIES = 4
+NEIGHBORS_SHOWN = 6
+_SEEN = ("background leads", "background is visible")
+
+
+def _nothing() -> pl.DataFrame:
+    return pl.DataFrame()
+
+
+@dataclass(frozen=True)
+class ReportTables:
+    """Tables as read from the store; an empty one leaves its part of the report out, which then says so.
+
+    Attributes
+    ----------
+    findings
+        Of `analysis.verdicts.verdicts`.
+    probe_scores, neighbor_audits, neighbors, leaderboard, layouts, layout_quality, rejects, runs
+        The tables of these names.
+    images
+        The table of this name without pictures: at least ``dataset``, ``image_id``, ``uri`` and ``label``. Of the
+        other columns ``content_hash`` finds copies, and background columns and ``attributes`` colour layouts.
+    thumbnails
+        JPEG or PNG by data set and image id, of the images that `telling_images` names.
+    """
+
+    findings: pl.DataFrame = field(default_factory=_nothing)
+    probe_scores: pl.DataFrame = field(default_factory=_nothing)
+    neighbor_audits: pl.DataFrame = field(default_factory=_nothing)
+    neighbors: pl.DataFrame = field(default_factory=_nothing)
+    leaderboard: pl.DataFrame = field(default_factory=_nothing)
+    layouts: pl.DataFrame = field(default_factory=_nothing)
+    layout_quality: pl.DataFrame = field(default_factory=_nothing)
+    images: pl.DataFrame = field(default_factory=_nothing)
+    rejects: pl.DataFrame = field(default_factory=_nothing)
+    runs: pl.DataFrame = field(default_factory=_nothing)
+    thumbnails: Mapping[tuple[str, str], bytes] = field(default_factory=dict)
+
+    def cells(self) -> list[tuple[str, str]]:
+        """Return data set and encoder of every cell that some table knows."""
+        known: set[tuple[str, str]] = set()
+        for frame in (
+            self.findings,
+            self.probe_scores,
+            self.neighbor_audits,
+            self.neighbors,
+            self.leaderboard,
+            self.layouts,
+        ):
+            if not frame.is_empty():
+                known.update(frame.select("dataset", "encoder").unique().iter_rows())
+        return sorted(known)
+
+    def of_dataset(self, name: str, dataset: str) -> pl.DataFrame:
+        """Return one data set's rows of the table `name`; no rows where there is no such table yet."""
+        frame: pl.DataFrame = getattr(self, name)
+        return frame if frame.is_empty() else frame.filter(dataset=dataset)
+
+    def of_cell(self, name: str, dataset: str, encoder: str) -> pl.DataFrame:
+        """Return one cell's rows of the table `name`; no rows where there is no such table yet."""
+        frame: pl.DataFrame = getattr(self, name)
+        return frame if frame.is_empty() else frame.filter(dataset=dataset, encoder=encoder)
+
+
+def telling_images(neighbors: pl.DataFrame, findings: pl.DataFrame) -> list[tuple[str, str]]:
+    """Name the images that the report shows, so that a caller fetches no other thumbnail.
+
+    Parameters
+    ----------
+    neighbors, findings
+        As in `ReportTables`.
+
+    Returns
+    -------
+    list
+        Data set and image id, each pair once, sorted.
+    """
+    if neighbors.is_empty():
+        return []
+    wanted: set[tuple[str, str]] = set()
+    for dataset, encoder in neighbors.select("dataset", "encoder").unique().iter_rows():
+        lists = neighbors.filter(dataset=dataset, encoder=encoder)
+        shown = telling_neighbors(lists, seen_backgrounds(findings, dataset, encoder))
+        wanted.update((dataset, image_id) for column in ("image_id", "neighbor_id") for image_id in shown[column])
+    return sorted(wanted)
+
+
+def seen_backgrounds(findings: pl.DataFrame, dataset: str, encoder: str) -> list[str]:
+    """Return the attributes that a cell's verdicts say are seen, most severe first."""
+    if findings.is_empty():
+        return []
+    rows = findings.filter(pl.col("confounder").is_not_null(), dataset=dataset, encoder=encoder)
+    return [name for verdict in _SEEN for name in rows.filter(verdict=verdict)["confounder"]]
+
+
+def telling_neighbors(lists: pl.DataFrame, seen: list[str]) -> pl.DataFrame:
+    """Choose the images whose nearest neighbours most often share a seen background and not the label.
+
+    Parameters
+    ----------
+    lists
+        One cell's rows of ``neighbors``.
+    seen
+        Attributes to count; where there is none, all are.
+
+    Returns
+    -------
+    polars.DataFrame
+        Rows of `lists`, the most misled image first, then by rank, with a column ``shared``: whether the pair shares
+        such an attribute. Empty where no neighbour shares a background without the label.
+    """
+    near = lists.filter(pl.col("rank") <= NEIGHBORS_SHOWN)
+    shared = pl.col("same_background")
+    near = near.with_columns(
+        shared=(shared.list.set_intersection(pl.lit(seen, dtype=pl.List(pl.String))) if seen else shared).list.len() > 0
+    )
+    misled = (~pl.col("same_label") & pl.col("shared")).sum().alias("misled")
+    queries = near.group_by("image_id").agg(misled).filter(pl.col("misled") > 0)
+    queries = queries.sort(["misled", "image_id"], descending=[True, False]).head(QUERIES).with_row_index("order")
+    return near.join(queries.select("image_id", "order"), on="image_id").sort("order", "rank").drop("order")

@@ -1,0 +1,82 @@
+"""``bias_report``: the verdict over all cells, stored, and written as one HTML file."""
+
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from analysis.report import ReportTables, render_report, telling_images
+from analysis.verdicts import verdicts
+from assets import display
+from assets.project import Project
+from assets.step import Cell, Made, Step
+from store import Warehouse
+from store.results import write_results
+from store.runs import data_version, latest_runs
+from store.schema import FINDINGS
+
+_SHOWN = ("umap_layouts", "svm_probes", "neighbor_audits", "leaderboard", "images")
+_TABLES = (
+    "probe_scores", "neighbor_audits", "neighbors", "leaderboard", "layouts", "layout_quality", "rejects", "findings",
+)  # fmt: skip
+
+
+def report_path(project: Project) -> Path:
+    """Return where the report is written."""
+    return project.home() / "reports" / "bias_report.html"
+
+
+def _inputs(cell: Cell) -> dict[str, str]:
+    runs = latest_runs(cell.warehouse).filter(pl.col("asset").is_in(_SHOWN))
+    columns = ("asset", "dataset", "encoder", "data_version")
+    return {"/".join((a, d, e)): version for a, d, e, version in runs.select(columns).iter_rows()}
+
+
+def _make(cell: Cell) -> Made:
+    warehouse = cell.warehouse
+    found = verdicts(warehouse.frame("probe_scores").collect(), warehouse.frame("neighbor_audits").collect())
+    write_results(warehouse, FINDINGS, found)
+    path = report_path(cell.project)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = path.with_suffix(".html.part")
+    written.write_text(render_report(_read(warehouse)), encoding="utf-8")
+    written.replace(path)
+    counts = found["verdict"].value_counts(sort=True)
+    return Made(
+        rows=found.height,
+        data_version=data_version(warehouse, "findings"),
+        tables=("findings",),
+        summary=dict(counts.iter_rows()),
+        metadata={
+            "findings": display.table(found.select("dataset", "encoder", "confounder", "verdict", "sentence")),
+            "report": dg.MetadataValue.path(path),
+        },
+    )
+
+
+def _read(warehouse: Warehouse) -> ReportTables:
+    frames = {name: warehouse.frame(name).collect() for name in _TABLES}
+    images = warehouse.frame("images")
+    wanted = telling_images(frames["neighbors"], frames["findings"])
+    pictures = images.filter(pl.col("image_id").is_in([image_id for _, image_id in wanted]))
+    rows = pictures.select("dataset", "image_id", "thumbnail").collect().iter_rows()
+    return ReportTables(
+        **frames,
+        images=images.drop("thumbnail").collect(),
+        runs=latest_runs(warehouse),
+        thumbnails={(dataset, image_id): picture for dataset, image_id, picture in rows},
+    )
+
+
+STEP = Step(
+    name="bias_report",
+    description="What each encoder separates images by, how sure that is, and the pictures that show it, in one file.",
+    group="findings",
+    kinds=frozenset({"html", "lancedb"}),
+    scope="all",
+    upstream=("images", "umap_layouts", "neighbor_audits", "leaderboard"),
+    code_version="1",
+    inputs=_inputs,
+    parameters=lambda _: {},
+    make=_make,
+)

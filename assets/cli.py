@@ -1,0 +1,257 @@
+"""The command line: the same assets as the Dagster UI, in this process."""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import polars as pl
+import typer
+
+from assets.project import Project
+from store.schema import CounterstainError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Does an encoder see the lesion or the background?",
+)
+datasets_app = typer.Typer(no_args_is_help=True, help="Data sets.")
+embeddings_app = typer.Typer(no_args_is_help=True, help="Embeddings computed elsewhere.")
+app.add_typer(datasets_app, name="datasets")
+app.add_typer(embeddings_app, name="embeddings")
+
+WarehouseOption = Annotated[
+    str | None,
+    typer.Option("--warehouse", help="Folder or object-store URI; else COUNTERSTAIN_WAREHOUSE, else ./warehouse."),
+]
+
+
+def main() -> None:
+    """Run the command line; what the user can put right is one line, not a traceback."""
+    logger = logging.getLogger("counterstain")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        app()
+    except CounterstainError as error:
+        typer.echo(f"counterstain: {error}", err=True)
+        sys.exit(1)
+
+
+@datasets_app.command("add")
+def add_data_set(
+    name: Annotated[str, typer.Argument(help="Letters, digits, '_', '-' or '.'.")],
+    reader: Annotated[str, typer.Option(help="folder, manifest or medmnist.")],
+    root: Annotated[Path, typer.Option(help="The folder or file the reader reads.")],
+    label: Annotated[str | None, typer.Option(help="Column of the class, for a manifest; else 'label'.")] = None,
+    group: Annotated[list[str] | None, typer.Option(help="Column whose images must not straddle a split.")] = None,
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Register a data set; nothing is read yet but the first entry."""
+    from assets.registry import add_dataset
+    from pipelines.sources import DataSet
+
+    opened = _project(warehouse).open()
+    registration = add_dataset(opened, DataSet(name, reader, root, label, tuple(group or ())))
+    typer.echo(f"{name}: registered, first image {registration.first_uri}")
+
+
+@datasets_app.command("list")
+def list_data_sets(warehouse: WarehouseOption = None) -> None:
+    """Show the registered data sets."""
+    _print(_project(warehouse).open().frame("datasets").drop("registered_at").sort("dataset").collect())
+
+
+@app.command()
+def encoders() -> None:
+    """Show the registered encoders."""
+    from pipelines.encoders import encoder_specs
+
+    columns = ("name", "group", "dimension", "feature", "pretrained_on", "licence")
+    _print(pl.DataFrame([{c: getattr(spec, c) for c in columns} for spec in encoder_specs().values()]))
+
+
+@app.command()
+def materialize(
+    dataset: Annotated[list[str], typer.Option(help="Data set; may be given several times.")],
+    encoder: Annotated[list[str] | None, typer.Option(help="Encoder; may be given several times.")] = None,
+    asset: Annotated[str | None, typer.Option(help="Only this asset and what it needs; else all.")] = None,
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Make what is missing or stale, in order; again, there is nothing to do."""
+    from assets import materializing
+
+    project = _project(warehouse)
+    with materializing.dagster_instance(project) as instance:
+        encoders: list[str | None] = [*encoder] if encoder else [None]
+        for name in encoders:  # encoder by encoder: each is loaded once
+            for data in dataset:
+                made = materializing.materialize(project, instance, data, name, asset)
+                cell = f"{data} x {name}" if name else data
+                typer.echo(f"{cell}: {', '.join(made) if made else 'nothing to do'}")
+
+
+@app.command()
+def status(warehouse: WarehouseOption = None) -> None:
+    """Show what has been made of which cell, and what is stale."""
+    from assets.materializing import states
+
+    rows = states(_project(warehouse))
+    if rows:
+        _print(pl.DataFrame(rows))
+    else:
+        typer.echo("No data set yet: `counterstain datasets add`, or `counterstain demo`.")
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT over the tables.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array of objects.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header.")] = False,
+    as_of: Annotated[str | None, typer.Option(help="Read the tables as of a tag.")] = None,
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Answer a question in SQL (DuckDB's dialect), read-only."""
+    from store import open_warehouse
+
+    answer = open_warehouse(_project(warehouse).warehouse, as_of=as_of).sql(query)
+    if as_json:
+        typer.echo(json.dumps(answer.to_dicts(), default=_plain, ensure_ascii=False))
+    elif as_csv:
+        typer.echo(_flat(answer).write_csv(), nl=False)
+    else:
+        _print(answer)
+
+
+@app.command()
+def search(
+    image: Annotated[str, typer.Argument(help="An image file, or the id of a stored image.")],
+    encoder: Annotated[str, typer.Option(help="Whose idea of nearness.")],
+    dataset: Annotated[str | None, typer.Option(help="Search this data set only.")] = None,
+    where: Annotated[str | None, typer.Option(help="SQL filter on the metadata, such as \"label = 'benign'\".")] = None,
+    k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Find the stored images nearest to an image."""
+    from assets.searching import search_image
+
+    found = search_image(_project(warehouse), encoder, image, dataset=dataset, where=where, k=k)
+    _print(
+        found.select("dataset", "image_id", "distance", "label", "text_overlay", "overlay_text", "annotation", "uri")
+    )
+
+
+@app.command()
+def correct(
+    dataset: Annotated[str, typer.Argument(help="Data set.")],
+    table: Annotated[Path, typer.Argument(help="CSV with a column image_id or uri, and those to correct.")],
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Correct labels, groups or flags from a CSV, everywhere, without encoding again."""
+    corrected = _project(warehouse).open().correct(dataset, _read_csv(table))
+    typer.echo(f"{dataset}: {corrected} images corrected")
+
+
+@embeddings_app.command("import")
+def import_vectors(
+    vectors: Annotated[Path, typer.Argument(help=".npy matrix (n, d).")],
+    manifest: Annotated[Path, typer.Argument(help="CSV of n rows with a column image_id or uri.")],
+    encoder: Annotated[str, typer.Option(help="A name of your own for what made them.")],
+    dataset: Annotated[str, typer.Option(help="Data set they belong to.")],
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Bring in vectors computed elsewhere, as an encoder of their own."""
+    from assets.searching import import_as_encoder
+
+    count = import_as_encoder(_project(warehouse).open(), encoder, dataset, vectors, _read_csv(manifest))
+    typer.echo(f"{dataset} x {encoder}: {count} vectors")
+
+
+@app.command()
+def phantoms(
+    folder: Annotated[Path, typer.Argument(help="Folder to write images and manifest.csv into.")],
+    modality: Annotated[str, typer.Option(help="ultrasound, radiograph or tissue.")] = "ultrasound",
+    images: Annotated[int, typer.Option(help="How many.")] = 600,
+    strength: Annotated[float, typer.Option(help="How conspicuous the planted background is, 0 to 1.")] = 1.0,
+    association: Annotated[float, typer.Option(help="How strongly it goes with the label, 0 to 1.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+) -> None:
+    """Draw a data set with known lesions and a known planted background."""
+    from assets.demo import draw_phantoms
+
+    typer.echo(f"{draw_phantoms(folder, modality, images, strength, association, seed)}")
+
+
+@app.command()
+def demo(warehouse: WarehouseOption = None) -> None:
+    """Run the main job on phantoms, from drawing them to the bias report, and say what was found."""
+    from assets.demo import run_demo
+
+    typer.echo(run_demo(_project(warehouse)))
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Port.")] = 3000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; the default is reachable from this machine only.")
+    ] = "127.0.0.1",
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Serve the Dagster UI on the same project."""
+    from assets import materializing
+
+    project = _project(warehouse)
+    with materializing.dagster_instance(project):
+        pass
+    os.environ["COUNTERSTAIN_WAREHOUSE"] = project.open().uri
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "assets.definitions", "-h", host, "-p", str(port)]
+    typer.echo(f"Dagster UI: http://{host}:{port} (Ctrl-C ends it)", err=True)
+    os.execv(command[0], command)  # Dagster takes this process's place, and its signals
+
+
+@app.command()
+def maintain(warehouse: WarehouseOption = None) -> None:
+    """Compact and index the tables, and let go of old versions that no tag names."""
+    _project(warehouse).open().maintain()
+
+
+def _project(warehouse: str | None) -> Project:
+    return Project.from_environment(warehouse=warehouse)
+
+
+def _read_csv(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_csv(path, infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise CounterstainError(f"cannot read {path} as CSV: {error}") from error
+
+
+def _print(frame: pl.DataFrame) -> None:
+    """Print a frame whole, as wide as it is."""
+    with pl.Config(
+        tbl_rows=200, tbl_cols=-1, tbl_width_chars=10_000, fmt_str_lengths=300, tbl_hide_column_data_types=True,
+        tbl_hide_dataframe_shape=True, tbl_formatting="UTF8_BORDERS_ONLY",
+    ):  # fmt: skip
+        typer.echo(str(frame))
+    if frame.height > 200:
+        typer.echo(f"{frame.height} rows; --csv prints them all")
+
+
+def _flat(frame: pl.DataFrame) -> pl.DataFrame:
+    """Write lists as JSON, as CSV has none."""
+    nested = [name for name, kind in frame.schema.items() if kind.is_nested() or kind == pl.Binary]
+    return frame.with_columns(
+        pl.Series(name, [json.dumps(value, default=_plain) for value in frame[name].to_list()]) for name in nested
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,30 @@
+"""Numbers and pictures as the Dagster UI shows them: markdown tables and inline PNG."""
+
+import base64
+
+import dagster as dg
+import polars as pl
+
+MAX_ROWS = 30
+
+
+def picture(png: bytes, alternative: str) -> dg.MarkdownMetadataValue:
+    """Return a PNG as metadata that the UI draws in place."""
+    return dg.MetadataValue.md(f"![{alternative}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def table(frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    """Return a frame as a markdown table, its first `MAX_ROWS` rows; cells are text, never markup."""
+    lines = ["| " + " | ".join(map(_cell, frame.columns)) + " |", "|" + " --- |" * frame.width]
+    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in frame.head(MAX_ROWS).iter_rows()]
+    if frame.height > MAX_ROWS:
+        lines.append(f"\n… and {frame.height - MAX_ROWS} more rows")
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    # Labels and file names are untrusted: what markdown or HTML would read as markup is written as entities.
+    return "".join(c if c.isalnum() or c in " .,:;%+/" else f"&#{ord(c)};" for c in text[:120])

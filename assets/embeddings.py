@@ -1,0 +1,140 @@
+"""``embeddings``: an encoder's vector of every image of a data set, joined with what is known of the image."""
+
+import json
+import time
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from assets import display
+from assets.progress import Progress
+from assets.registry import get_dataset
+from assets.step import Cell, Check, Made, Step
+from pipelines.encode import Wanted, encode
+from pipelines.encoder import Encoder
+from pipelines.encoders import encoder_specs, load_encoder
+from pipelines.readers import reader_of
+from store.embeddings import EmbeddingPartition
+from store.images import read_metadata, refresh_metadata
+from store.maintenance import build_indexes
+from store.runs import data_version, latest_run
+from store.schema import EMBEDDINGS_PREFIX, CounterstainError
+
+# What is encoded is staged this often: a run that is killed loses no more.
+STAGED_AT_ONCE = 256
+SECONDS_BETWEEN_STAGES = 15.0
+MAX_NORM_DRIFT = 0.05
+
+# A backfill goes encoder by encoder: the next data set finds the model loaded.
+_loaded = lru_cache(maxsize=1)(load_encoder)
+
+
+def _inputs(cell: Cell) -> dict[str, str]:
+    return {"images": data_version(cell.warehouse, "images", dataset=cell.dataset)}
+
+
+def _parameters(cell: Cell) -> dict[str, object]:
+    spec = encoder_specs().get(cell.encoder)
+    if spec is None:
+        return {"imported": True}
+    return {"architecture": spec.architecture, "checkpoint": spec.checkpoint, "revision": spec.revision}
+
+
+def _make(cell: Cell) -> Made:
+    if cell.encoder in encoder_specs():
+        fingerprint, encoded = _encode(cell, _loaded(cell.encoder, cell.project.load_options()))
+    else:
+        # Its vectors came with their own fingerprint; only what is known of the images can have changed.
+        refresh_metadata(cell.warehouse, cell.encoder, cell.dataset)
+        fingerprint, encoded = "imported", 0
+    table = EMBEDDINGS_PREFIX + cell.encoder
+    build_indexes(cell.warehouse, table)
+    matrix = cell.warehouse.vectors(cell.encoder, cell.dataset)
+    norms = np.linalg.norm(matrix.vectors, axis=1)
+    constant = float((matrix.vectors.std(axis=0) == 0).mean())
+    before = latest_run(cell.warehouse, "embeddings", cell.dataset, cell.encoder)
+    expected = read_metadata(cell.warehouse, cell.dataset).height
+    classes = matrix.images["label"].value_counts(sort=True)
+    return Made(
+        rows=len(matrix.vectors),
+        data_version=data_version(cell.warehouse, table, dataset=cell.dataset),
+        tables=(table,),
+        summary={"encoded now": encoded, "dimension": matrix.vectors.shape[1], "mean norm": float(norms.mean())},
+        metadata={"classes": display.table(classes)},
+        checks={
+            "every_image_has_a_vector": Check(
+                len(matrix.vectors) == expected, f"{len(matrix.vectors)} vectors of {expected} images"
+            ),
+            "vectors_vary": Check(constant < 0.5, f"{constant:.1%} of the dimensions are constant"),
+            "norms_steady": _norm_check(float(norms.mean()), before),
+        },
+        fingerprint=fingerprint,
+    )
+
+
+def _encode(cell: Cell, encoder: Encoder) -> tuple[str, int]:
+    """Encode what is missing, stage it as it comes, and commit the partition; return the number encoded."""
+    images = read_metadata(cell.warehouse, cell.dataset)
+    spec = encoder.spec
+    partition = EmbeddingPartition(cell.warehouse, spec.name, cell.dataset, spec.dimension, encoder.fingerprint)
+    dataset = get_dataset(cell.warehouse, cell.dataset)
+    encoded = 0
+    # Another run of the same partition may commit, and clear what was staged, while this one encodes.
+    while missing := set(images["image_id"]) - partition.encoded_ids():
+        rows = images.filter(pl.col("image_id").is_in(list(missing))).select("uri", "image_id", "content_hash")
+        wanted = {uri: Wanted(image_id, content) for uri, image_id, content in rows.iter_rows()}
+        progress = Progress(f"{cell.encoder}: images encoded", len(wanted))
+        staged = time.monotonic()
+        ids: list[str] = []
+        vectors: list[NDArray[np.float32]] = []
+        sources = reader_of(dataset).read(dataset)
+        for batch_ids, batch in encode(
+            encoder, sources, wanted, batch_size=cell.project.batch_size, workers=cell.project.workers
+        ):
+            ids += batch_ids
+            vectors.append(batch)
+            progress.advance(len(batch_ids))
+            if len(ids) >= STAGED_AT_ONCE or time.monotonic() - staged > SECONDS_BETWEEN_STAGES:
+                partition.stage(ids, np.concatenate(vectors))
+                ids, vectors, staged = [], [], time.monotonic()
+        if ids:
+            partition.stage(ids, np.concatenate(vectors))
+        if not progress.done:
+            raise CounterstainError(
+                f"{len(missing)} images of {cell.dataset!r} are no longer where they were read from, first "
+                f"{min(wanted)!r}: materialize `images` again."
+            )
+        encoded += progress.done
+    partition.commit()
+    return encoder.fingerprint, encoded
+
+
+def _norm_check(mean_norm: float, before: dict[str, Any] | None) -> Check:
+    """Compare the mean norm with that of the run before: weights or preprocessing that changed show here."""
+    earlier = json.loads(before["summary"]).get("mean norm") if before else None
+    if not earlier:
+        return Check(True, f"mean norm {mean_norm:.4g}; no earlier run to compare with")
+    drift = abs(mean_norm / earlier - 1)
+    return Check(drift <= MAX_NORM_DRIFT, f"mean norm {mean_norm:.4g}, {drift:.1%} from the run before")
+
+
+STEP = Step(
+    name="embeddings",
+    description="Each image's vector from one encoder, unnormalised, joined with the metadata that searches filter on.",
+    group="features",
+    kinds=frozenset({"torch", "lancedb"}),
+    scope="cell",
+    upstream=("images",),
+    code_version="1",
+    inputs=_inputs,
+    parameters=_parameters,
+    make=_make,
+    checks={
+        "every_image_has_a_vector": "As many vectors as images.",
+        "vectors_vary": "Most dimensions differ between images.",
+        "norms_steady": f"The mean norm is within {MAX_NORM_DRIFT:.0%} of the run before.",
+    },
+)

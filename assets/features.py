@@ -1,0 +1,59 @@
+"""What every analysis of a cell begins with: vectors, labels, groups and background attributes, row by row."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from analysis.metadata import background_attributes, group_codes
+from assets.registry import get_dataset
+from assets.step import Cell
+from store.images import read_metadata
+from store.runs import data_version
+from store.schema import EMBEDDINGS_PREFIX, CounterstainError
+
+
+@dataclass(frozen=True)
+class Features:
+    """One cell's vectors ``(n, d)`` and what is known of their images, aligned."""
+
+    vectors: NDArray[np.float32]
+    images: pl.DataFrame
+    labels: list[str | None]
+    groups: NDArray[np.int64]
+    backgrounds: dict[str, list[str | None]]
+
+
+def read_features(cell: Cell) -> Features:
+    """Read a cell from the store; raises `CounterstainError` where it has no vectors or no labels."""
+    matrix = cell.warehouse.vectors(cell.encoder, cell.dataset)
+    hashes = read_metadata(cell.warehouse, cell.dataset).select("image_id", "content_hash")
+    images = matrix.images.join(hashes, on="image_id", how="left", maintain_order="left")
+    labels = images["label"].to_list()
+    if not any(label is not None for label in labels):
+        raise CounterstainError(
+            f"data set {cell.dataset!r} has no labels: name the column with "
+            "`counterstain datasets add … --label COLUMN`, or give them with `counterstain correct`."
+        )
+    group_columns = get_dataset(cell.warehouse, cell.dataset).groups
+    with user_errors(cell):
+        groups = group_codes(images, images["content_hash"].to_list(), group_columns)
+        return Features(matrix.vectors, images, labels, groups, background_attributes(images, group_columns))
+
+
+@contextmanager
+def user_errors(cell: Cell) -> Iterator[None]:
+    """Say of which cell it is where an analysis refuses what it is given."""
+    try:
+        yield
+    except ValueError as error:
+        raise CounterstainError(f"{cell}: {error}") from error
+
+
+def embeddings_version(cell: Cell) -> dict[str, str]:
+    """Return the version of a cell's vectors and metadata, as an input of an analysis."""
+    table = EMBEDDINGS_PREFIX + cell.encoder
+    return {"embeddings": data_version(cell.warehouse, table, dataset=cell.dataset)}

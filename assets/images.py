@@ -1,0 +1,107 @@
+"""``images``: a data set's images described, and its rejects."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import polars as pl
+import pyarrow as pa
+
+from analysis.figures import image_grid_figure
+from assets import display
+from assets.progress import Progress
+from assets.registry import get_dataset
+from assets.step import Cell, Check, Made, Step
+from pipelines.ingest import Ingest
+from pipelines.readers import reader_of
+from store.images import read_metadata, write_images
+from store.maintenance import build_indexes
+from store.runs import data_version
+from store.schema import REJECTS, CounterstainError
+
+MAX_REJECTED_SHARE = 0.01
+SHEET_IMAGES = 24
+
+
+def _inputs(cell: Cell) -> dict[str, str]:
+    dataset = get_dataset(cell.warehouse, cell.dataset)
+    return {"source": reader_of(dataset).fingerprint(dataset)}
+
+
+def _parameters(cell: Cell) -> dict[str, object]:
+    dataset = asdict(get_dataset(cell.warehouse, cell.dataset))
+    return {name: str(value) for name, value in dataset.items()}
+
+
+def _make(cell: Cell) -> Made:
+    ingest = Ingest(get_dataset(cell.warehouse, cell.dataset), cell.project.workers)
+    write_images(cell.warehouse, cell.dataset, _readable(ingest))
+    rejects = pa.Table.from_pylist(ingest.rejects, schema=REJECTS.schema)
+    cell.warehouse.replace_partition(REJECTS, rejects, dataset=cell.dataset)
+    build_indexes(cell.warehouse, "images")
+    images = read_metadata(cell.warehouse, cell.dataset)
+    classes = images["label"].value_counts(sort=True)
+    rejected = len(ingest.rejects) / (len(ingest.rejects) + images.height)
+    copies = images.height - images["content_hash"].n_unique()
+    metadata = {"classes": display.table(classes), "contact sheet": _contact_sheet(cell, images)}
+    if ingest.rejects:
+        metadata["rejects"] = display.table(pl.DataFrame(ingest.rejects).select("uri", "reason"))
+    return Made(
+        rows=images.height,
+        data_version=data_version(cell.warehouse, "images", dataset=cell.dataset),
+        tables=("images", "rejects"),
+        summary={
+            "rejects": len(ingest.rejects),
+            "classes": classes["label"].drop_nulls().len(),
+            "exact copies": copies,
+        },
+        metadata=metadata,
+        checks={
+            "files_readable": Check(
+                rejected <= MAX_REJECTED_SHARE, f"{len(ingest.rejects)} rejected, {rejected:.1%} of the files"
+            ),
+            "labels_known": Check(
+                images["label"].null_count() == 0, f"{images['label'].null_count()} of {images.height} without a label"
+            ),
+        },
+    )
+
+
+def _readable(ingest: Ingest) -> Iterator[pa.RecordBatch]:
+    """Yield the batches, and raise before anything is replaced where no image could be read at all."""
+    progress = Progress("images read")
+    for batch in ingest.batches():
+        progress.advance(batch.num_rows)
+        yield batch
+    if not progress.done:
+        reasons = "; ".join(f"{reject['uri']}: {reject['reason']}" for reject in ingest.rejects[:3])
+        raise CounterstainError(f"data set {ingest.dataset.name!r}: none of its files could be read ({reasons}).")
+
+
+def _contact_sheet(cell: Cell, images: pl.DataFrame) -> object:
+    chosen = images.sample(min(SHEET_IMAGES, images.height), seed=cell.project.seed, shuffle=True)
+    rows = cell.warehouse.frame("images").filter(
+        (pl.col("dataset") == cell.dataset) & pl.col("image_id").is_in(chosen["image_id"].to_list())
+    )
+    shown = rows.select("thumbnail", "label").sort("label").collect()
+    tiles = [(data, label or "unknown") for data, label in shown.iter_rows()]
+    png = image_grid_figure(tiles, title=f"{cell.dataset}: {len(tiles)} of {images.height} images")
+    return display.picture(png, f"Images of {cell.dataset}")
+
+
+STEP = Step(
+    name="images",
+    description="Every image of a data set: content hash, size, label, groups, what is known of its "
+    "background, thumbnail.",
+    group="data",
+    kinds=frozenset({"python", "lancedb"}),
+    scope="dataset",
+    upstream=(),
+    code_version="1",
+    inputs=_inputs,
+    parameters=_parameters,
+    make=_make,
+    checks={
+        "files_readable": f"At most {MAX_REJECTED_SHARE:.0%} of the files were rejected.",
+        "labels_known": "Every image has a label.",
+    },
+)

@@ -1,0 +1,26 @@
+"""Jobs: what a user asks for in one go."""
+
+import dagster as dg
+
+from assets.partitions import cells_partitions, datasets_partitions
+
+read_images = dg.define_asset_job(
+    "read_images",
+    selection=["images"],
+    partitions_def=datasets_partitions,
+    description="Read a data set's images again: new ones are added, those gone are dropped.",
+)
+everything_for_a_cell = dg.define_asset_job(
+    "everything_for_a_cell",
+    selection=["embeddings", "umap_layouts", "svm_probes", "neighbor_audits"],
+    partitions_def=cells_partitions,
+    description="Embeddings and every analysis. Choose one data set and all encoders for everything of that data set, "
+    "or one encoder and all data sets for everything of that encoder.",
+)
+findings = dg.define_asset_job(
+    "findings",
+    selection=["leaderboard", "bias_report"],
+    description="The leaderboard and the bias report over all cells.",
+)
+
+JOBS = [read_images, everything_for_a_cell, findings]

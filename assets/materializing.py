@@ -1,0 +1,149 @@
+"""Making what is missing, in order, in this process, through the same Dagster assets that the UI runs."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from assets.partitions import known_datasets, known_encoders, sync_partitions
+from assets.project import Project
+from assets.registry import get_dataset
+from assets.step import Cell, Step, as_asset
+from assets.steps import STEPS, upstream_of
+from store import Warehouse
+from store.runs import latest_runs
+from store.schema import CounterstainError
+
+# Dagster reports usage to its makers, and asks for an address, unless told not to. Lines of our own logger go to a
+# run's log in the UI.
+_DAGSTER_YAML = """\
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+python_logs:
+  managed_python_loggers: [counterstain]
+  python_log_level: INFO
+concurrency:
+  runs:
+    max_concurrent_runs: 2
+run_monitoring:
+  enabled: true
+"""
+
+# Says which process a run of the command line lives in.
+_PROCESS_TAG = "counterstain/process"
+
+
+def prepare_dagster_home(project: Project) -> Path:
+    """Return the folder of the Dagster instance, made if missing, and name it to Dagster.
+
+    It is ``DAGSTER_HOME`` where that is set, else a folder within the warehouse.
+    """
+    home = Path(os.environ.get("DAGSTER_HOME") or project.home() / ".dagster").expanduser().resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists():
+        (home / "dagster.yaml").write_text(_DAGSTER_YAML)
+    os.environ["DAGSTER_HOME"] = str(home)
+    return home
+
+
+@contextmanager
+def dagster_instance(project: Project) -> Iterator[dg.DagsterInstance]:
+    """Open the Dagster instance of a project, with every known data set and encoder as a partition."""
+    prepare_dagster_home(project)
+    with dg.DagsterInstance.get() as instance:
+        sync_partitions(instance, project.open())
+        _close_killed_runs(instance)
+        yield instance
+
+
+def _close_killed_runs(instance: dg.DagsterInstance) -> None:
+    """Mark runs of this machine whose process is gone as failed: they would look alive, and hold up the queue."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        host, _, pid = run.tags.get(_PROCESS_TAG, "").rpartition(":")
+        if host == socket.gethostname() and not _is_alive(int(pid)):
+            instance.report_run_failed(run, "The process was ended; what it had staged is kept for the next run.")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # another user's
+    return True
+
+
+def materialize(
+    project: Project, instance: dg.DagsterInstance, dataset: str, encoder: str | None, asset: str | None = None
+) -> list[str]:
+    """Make an asset of a cell and everything it needs that is missing or stale; without `asset`, all of them.
+
+    Returns
+    -------
+    list of str
+        The assets that were made; empty if everything was current.
+
+    Raises
+    ------
+    CounterstainError
+        If the data set, encoder or asset does not exist, the asset needs an encoder and none is given, or a step
+        cannot do its work; what was made before stays.
+    """
+    warehouse = project.open()
+    names = list(STEPS) if asset is None else upstream_of(asset)
+    _check(warehouse, dataset, encoder, [STEPS[name] for name in names])
+    made = []
+    for name in names:
+        step = STEPS[name]
+        of_dataset, of_encoder = step.partition_of(dataset, encoder or "")
+        if step.state(Cell(project, warehouse, of_dataset, of_encoder)) != "current":
+            _materialize_one(project, instance, step, of_dataset, of_encoder)
+            made.append(name)
+    return made
+
+
+def _check(warehouse: Warehouse, dataset: str, encoder: str | None, steps: list[Step]) -> None:
+    get_dataset(warehouse, dataset)
+    if encoder is None:
+        needing = [step.name for step in steps if step.scope == "cell"]
+        if needing:
+            raise CounterstainError(f"{needing[0]} needs an encoder: name one of {known_encoders(warehouse)}.")
+    elif encoder not in known_encoders(warehouse):
+        raise CounterstainError(f"no encoder {encoder!r}; encoders: {', '.join(known_encoders(warehouse))}.")
+
+
+def _materialize_one(project: Project, instance: dg.DagsterInstance, step: Step, dataset: str, encoder: str) -> None:
+    keys = {"dataset": dataset, "cell": dg.MultiPartitionKey({"dataset": dataset, "encoder": encoder}), "all": None}
+    dg.materialize(
+        [as_asset(each, STEPS) for each in STEPS.values()],
+        selection=[step.name],
+        partition_key=keys[step.scope] if dataset else None,
+        instance=instance,
+        resources={"project": project},
+        tags={_PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}"},
+        # The steps' own lines are printed by the command line; Dagster's events are in the UI.
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+    )
+
+
+def states(project: Project) -> list[dict[str, str]]:
+    """Return a row per cell that was begun, with each asset's state: ``current``, ``stale`` or ``missing``."""
+    warehouse = project.open()
+    runs = latest_runs(warehouse).filter(pl.col("encoder") != "")
+    rows = []
+    for dataset in known_datasets(warehouse):
+        encoders = sorted(runs.filter(pl.col("dataset") == dataset)["encoder"].unique())
+        for encoder in encoders or [""]:
+            row = {"dataset": dataset, "encoder": encoder}
+            for step in STEPS.values():
+                cell = Cell(project, warehouse, *step.partition_of(dataset, encoder))
+                row[step.name] = step.state(cell)
+            rows.append(row)
+    return rows

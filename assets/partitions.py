@@ -1,0 +1,30 @@
+"""The two dimensions: data sets and encoders, both known only at run time."""
+
+import dagster as dg
+
+from pipelines.encoders import encoder_specs
+from store import Warehouse
+
+datasets_partitions = dg.DynamicPartitionsDefinition(name="dataset")
+encoders_partitions = dg.DynamicPartitionsDefinition(name="encoder")
+cells_partitions = dg.MultiPartitionsDefinition({"dataset": datasets_partitions, "encoder": encoders_partitions})
+
+
+def known_datasets(warehouse: Warehouse) -> list[str]:
+    """Names of the registered data sets, sorted."""
+    return sorted(warehouse.frame("datasets").collect()["dataset"])
+
+
+def known_encoders(warehouse: Warehouse) -> list[str]:
+    """Names of the registered and the imported encoders, sorted."""
+    return sorted({*encoder_specs(), *warehouse.frame("imported_encoders").collect()["encoder"]})
+
+
+def sync_partitions(instance: dg.DagsterInstance, warehouse: Warehouse) -> None:
+    """Make every known data set and encoder a partition; names already there stay."""
+    for definition, names in (
+        (datasets_partitions, known_datasets(warehouse)),
+        (encoders_partitions, known_encoders(warehouse)),
+    ):
+        if names:
+            instance.add_dynamic_partitions(str(definition.name), names)

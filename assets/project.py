@@ -1,0 +1,82 @@
+"""The one settings object: a Dagster resource, filled from ``COUNTERSTAIN_*`` variables."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import dagster as dg
+from pydantic import ValidationError
+
+from pipelines.encoder import LoadOptions
+from store import Warehouse, open_warehouse
+from store.schema import CounterstainError
+
+
+class Project(dg.ConfigurableResource[None]):
+    """Where the warehouse is, how images are encoded, and what the analyses are asked for.
+
+    Attributes
+    ----------
+    warehouse
+        Folder or object-store URI.
+    checkpoint_dir
+        Folder with a subfolder of checkpoint files per encoder, used before the hub; empty for none.
+    device
+        Torch device.
+    batch_size
+        Images per forward pass. Small by default: on a CPU, activations that fit its caches are twice as fast.
+    workers
+        Threads that read, decode and preprocess.
+    layout_grid
+        ``coarse`` (3 × 2 cells) or ``study`` (10 × 5).
+    k
+        Neighbours per image that audits read.
+    seed
+        Seed of every analysis.
+    """
+
+    warehouse: str = "warehouse"
+    checkpoint_dir: str = ""
+    device: str = "cpu"
+    batch_size: int = 8
+    workers: int = 2
+    layout_grid: Literal["coarse", "study"] = "coarse"
+    k: int = 15
+    seed: int = 0
+
+    @classmethod
+    def from_environment(
+        cls, environment: Mapping[str, str] = os.environ, *, warehouse: str | None = None
+    ) -> "Project":
+        """Return the settings: ``COUNTERSTAIN_<NAME>`` where it is set, else the default; `warehouse` if given.
+
+        Raises
+        ------
+        CounterstainError
+            If a variable does not fit its setting.
+        """
+        named = {name: environment.get(f"COUNTERSTAIN_{name.upper()}") for name in cls.model_fields}
+        if warehouse is not None:
+            named["warehouse"] = warehouse
+        try:
+            # Validation turns text into each setting's own type.
+            return cls.model_validate({name: value for name, value in named.items() if value is not None})
+        except ValidationError as error:
+            fault = error.errors()[0]
+            name = str(fault["loc"][0])
+            raise CounterstainError(f"COUNTERSTAIN_{name.upper()}={fault['input']!r}: {fault['msg']}.") from error
+
+    def open(self) -> Warehouse:
+        """Open the warehouse."""
+        return open_warehouse(self.warehouse)
+
+    def load_options(self) -> LoadOptions:
+        """Return where and how encoders are loaded."""
+        folder = Path(self.checkpoint_dir).expanduser() if self.checkpoint_dir else None
+        return LoadOptions(folder, self.device)
+
+    def home(self) -> Path:
+        """Return a local folder for what is not a table: the Dagster instance and written reports."""
+        warehouse = self.open()
+        return Path(warehouse.uri) if warehouse.is_local else warehouse.cache_dir

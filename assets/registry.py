@@ -1,0 +1,63 @@
+"""Data sets as they are registered in the warehouse."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from pipelines.readers import reader_of
+from pipelines.sources import DataSet
+from store import Warehouse
+from store.schema import DATASETS, CounterstainError
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A data set that was added, with a first look at what its reader finds."""
+
+    dataset: DataSet
+    first_uri: str
+
+
+def add_dataset(warehouse: Warehouse, dataset: DataSet) -> Registration:
+    """Register a data set after looking at its layout; one of the same name is registered anew.
+
+    Raises
+    ------
+    CounterstainError
+        If the reader does not exist, does not find its layout at the root, or finds no image there.
+    """
+    reader = reader_of(dataset)
+    first = next(iter(reader.read(dataset)), None)
+    if first is None:
+        raise CounterstainError(f"data set {dataset.name!r}: {dataset.root} holds no image.")
+    row = {
+        "dataset": dataset.name,
+        "reader": dataset.reader,
+        "root": str(dataset.root.expanduser().resolve()),
+        "label": dataset.label,
+        "groups": list(dataset.groups),
+        "registered_at": datetime.now(UTC),
+    }
+    warehouse.upsert(DATASETS, [row])
+    return Registration(dataset, first.uri)
+
+
+def get_dataset(warehouse: Warehouse, name: str) -> DataSet:
+    """Return a registered data set.
+
+    Raises
+    ------
+    CounterstainError
+        If there is none of that name.
+    """
+    rows = warehouse.frame("datasets").filter(pl.col("dataset") == name).collect()
+    if rows.is_empty():
+        known = ", ".join(sorted(warehouse.frame("datasets").collect()["dataset"])) or "none yet"
+        raise CounterstainError(
+            f"no data set {name!r}; registered: {known}. Add it with "
+            "`counterstain datasets add NAME --reader folder|manifest|medmnist --root PATH`."
+        )
+    row = rows.row(0, named=True)
+    return DataSet(row["dataset"], row["reader"], Path(row["root"]), row["label"], tuple(row["groups"] or ()))

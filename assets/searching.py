@@ -1,0 +1,48 @@
+"""Search by a new image, and encoders from elsewhere: where the store needs what only pipelines knows."""
+
+from pathlib import Path
+
+import polars as pl
+import torch
+
+from assets.project import Project
+from pipelines.decoding import open_image, to_rgb
+from pipelines.encoders import encoder_specs, load_encoder
+from pipelines.sources import UnreadableImageError, read_file
+from store import Warehouse
+from store.embeddings import import_embeddings
+from store.schema import CounterstainError
+
+
+def search_image(
+    project: Project, encoder: str, image: str, *, dataset: str | None = None, where: str | None = None, k: int = 10
+) -> pl.DataFrame:
+    """Return the stored images nearest to an image file, which is encoded first, or to a stored image by its id.
+
+    Raises
+    ------
+    CounterstainError
+        If the file cannot be read, or as `store.search.search` says.
+    """
+    warehouse = project.open()
+    path = Path(image)
+    if not path.is_file():
+        return warehouse.search(encoder, image, dataset=dataset, where=where, k=k)
+    if encoder not in encoder_specs():
+        raise CounterstainError(
+            f"{encoder!r} was imported, so new images cannot be encoded: give the id of a stored one."
+        )
+    try:
+        rgb = to_rgb(open_image(read_file(path)))
+    except UnreadableImageError as error:
+        raise CounterstainError(f"{path}: {error}") from error
+    loaded = load_encoder(encoder, project.load_options())
+    vector = loaded.encode(torch.stack([loaded.preprocess(rgb)]))[0]
+    return warehouse.search(encoder, vector, dataset=dataset, where=where, k=k)
+
+
+def import_as_encoder(warehouse: Warehouse, encoder: str, dataset: str, vectors: Path, manifest: pl.DataFrame) -> int:
+    """Import vectors under a name that no registered encoder has; see `store.embeddings.import_embeddings`."""
+    if encoder in encoder_specs():
+        raise CounterstainError(f"{encoder!r} is a registered encoder: choose another name for imported vectors.")
+    return import_embeddings(warehouse, encoder, dataset, vectors, manifest)

@@ -1,0 +1,27 @@
+"""All steps, each before those that read it."""
+
+from assets import bias_report, embeddings, images, leaderboard, neighbor_audits, svm_probes, umap_layouts
+from assets.step import Step
+from store.schema import CounterstainError
+
+STEPS: dict[str, Step] = {
+    module.STEP.name: module.STEP
+    for module in (images, embeddings, umap_layouts, svm_probes, neighbor_audits, leaderboard, bias_report)
+}
+
+
+def upstream_of(name: str) -> list[str]:
+    """Return a step and everything it reads, in the order to make them.
+
+    Raises
+    ------
+    CounterstainError
+        If there is no such step.
+    """
+    if name not in STEPS:
+        raise CounterstainError(f"no asset {name!r}; assets: {', '.join(STEPS)}.")
+    wanted = {name}
+    for step in reversed(STEPS.values()):
+        if step.name in wanted:
+            wanted |= set(step.upstream)
+    return [step for step in STEPS if step in wanted]

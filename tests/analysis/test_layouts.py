@@ -1,0 +1,122 @@
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.neighbors import NearestNeighbors
+
+from analysis.layouts import COARSE_MIN_DIST, COARSE_N_NEIGHBORS, STUDY_MIN_DIST, STUDY_N_NEIGHBORS, umap_grid
+from analysis.trustworthiness import rank_neighbors
+from tests.worlds import mixed, null
+
+
+@pytest.fixture(scope="module")
+def grid():
+    return list(umap_grid(mixed().vectors, n_neighbors=(10, 30), min_dist=(0.1, 0.8), seed=0))
+
+
+def test_cells_come_in_order(grid):
+    cells = [(cell.n_neighbors, cell.n_neighbors_requested, cell.min_dist) for cell in grid]
+    assert cells == [(10, 10, 0.1), (10, 10, 0.8), (30, 30, 0.1), (30, 30, 0.8)]
+    for cell in grid:
+        assert cell.coordinates.shape == (240, 2)
+        assert cell.coordinates.dtype == np.float32
+        assert np.isfinite(cell.coordinates).all()
+        np.testing.assert_allclose(cell.coordinates.mean(axis=0), 0, atol=1e-4)
+        assert cell.trustworthiness_n == 240
+
+
+def test_as_trustworthy_as_umap_learn(grid):
+    vectors = mixed().vectors
+    # Given, since umap-learn's own search compiles for ten seconds.
+    reference = NearestNeighbors(n_neighbors=10, metric="cosine", algorithm="brute").fit(vectors)
+    distances, indices = reference.kneighbors(vectors)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Tensorflow not installed", category=ImportWarning)
+        # A seed means one thread; and a given k-NN has no index for new images.
+        warnings.filterwarnings("ignore", message="n_jobs value", category=UserWarning)
+        warnings.filterwarnings("ignore", message="precomputed_knn", category=UserWarning)
+        import umap
+
+        fitted = umap.UMAP(
+            n_neighbors=10,
+            min_dist=0.1,
+            metric="cosine",
+            random_state=0,
+            precomputed_knn=(indices, distances.astype(np.float32)),
+        ).fit_transform(vectors)
+    expected = rank_neighbors(vectors, seed=0).trustworthiness(fitted)
+    assert grid[0].trustworthiness == pytest.approx(expected, abs=0.02)
+    # A layout of noise by comparison: the agreement is not for want of structure.
+    unrelated = rank_neighbors(null().vectors, seed=0).trustworthiness(fitted)
+    assert expected > unrelated + 0.2
+
+
+def test_min_dist_spreads_points_apart(grid):
+    def median_gap(cell):
+        gaps = np.linalg.norm(cell.coordinates[:, None] - cell.coordinates[None], axis=2)
+        np.fill_diagonal(gaps, np.inf)
+        return np.median(gaps.min(axis=1))
+
+    assert median_gap(grid[1]) > 2 * median_gap(grid[0])
+
+
+def test_same_seed_is_bit_equal_and_another_is_not(grid):
+    vectors = mixed().vectors
+    # Alone, too: a cell does not depend on which others are asked for.
+    [again] = umap_grid(vectors, n_neighbors=(10,), min_dist=(0.1,), seed=0)
+    np.testing.assert_array_equal(again.coordinates, grid[0].coordinates)
+    [other] = umap_grid(vectors, n_neighbors=(10,), min_dist=(0.1,), seed=1)
+    assert not np.array_equal(other.coordinates, grid[0].coordinates)
+
+
+def test_cells_are_turned_not_scaled(grid):
+    first = grid[0].coordinates.astype(np.float64)
+    [alone] = umap_grid(mixed().vectors, n_neighbors=(30,), min_dist=(0.1,), seed=0)
+    aligned, raw = grid[2].coordinates, alone.coordinates
+    assert np.linalg.norm(aligned) == pytest.approx(np.linalg.norm(raw), rel=1e-5)
+    product = aligned.T.astype(np.float64) @ first
+    # Best possible turn: the cross product is symmetric and positive.
+    assert product[0, 1] == pytest.approx(product[1, 0], rel=1e-3, abs=1e-2)
+    assert np.trace(product) > 0
+
+
+def test_n_neighbors_is_cut_to_the_images():
+    vectors = mixed().vectors[:40]
+    cells = list(umap_grid(vectors, n_neighbors=(39, 40, 1000), min_dist=(0.1,), seed=0))
+    assert [cell.n_neighbors for cell in cells] == [39, 39, 39]
+    assert [cell.n_neighbors_requested for cell in cells] == [39, 40, 1000]
+    np.testing.assert_allclose(cells[1].coordinates, cells[0].coordinates, atol=1e-4)
+
+
+def test_smallest_and_awkward_inputs():
+    vectors = mixed().vectors[:10]
+    [cell] = umap_grid(vectors, n_neighbors=(2,), min_dist=(0.0,), seed=0)
+    assert np.isfinite(cell.coordinates).all()
+    # Many exact duplicates: graph in pieces, distances of 0.
+    copies = np.repeat(mixed().vectors[:12], 8, axis=0)
+    [cell] = umap_grid(copies, n_neighbors=(4,), min_dist=(0.5,), seed=0)
+    assert np.isfinite(cell.coordinates).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_neighbors": (1,)}, "n_neighbors must be 2 or more"),
+        ({"n_neighbors": ()}, "at least one"),
+        ({"min_dist": (1.5,)}, r"min_dist must lie in \[0, 1\]"),
+        ({"min_dist": ()}, "at least one"),
+        ({"vectors": np.ones((9, 4))}, "needs 10 images or more, not 9"),
+        ({"vectors": np.zeros((20, 4))}, "vector 0 is zero"),
+    ],
+)
+def test_wrong_inputs_are_refused(options, message):
+    arguments = {"vectors": mixed().vectors, "n_neighbors": (5,), "min_dist": (0.1,)} | options
+    vectors = arguments.pop("vectors")
+    with pytest.raises(ValueError, match=message):
+        next(umap_grid(vectors, **arguments, seed=0))
+
+
+def test_grids():
+    assert len(STUDY_N_NEIGHBORS) * len(STUDY_MIN_DIST) == 50
+    assert set(COARSE_N_NEIGHBORS) < set(STUDY_N_NEIGHBORS)
+    assert set(COARSE_MIN_DIST) < set(STUDY_MIN_DIST)
