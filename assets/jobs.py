@@ -2,18 +2,14 @@
 
 import dagster as dg
 
-from assets.partitions import cells_partitions, datasets_partitions
-
 read_images = dg.define_asset_job(
     "read_images",
     selection=["images"],
-    partitions_def=datasets_partitions,
     description="Read a data set's images again: new ones are added, those gone are dropped.",
 )
 everything_for_a_cell = dg.define_asset_job(
     "everything_for_a_cell",
     selection=["embeddings", "umap_layouts", "svm_probes", "neighbor_audits"],
-    partitions_def=cells_partitions,
     description="Embeddings and every analysis. Choose one data set and all encoders for everything of that data set, "
     "or one encoder and all data sets for everything of that encoder.",
 )

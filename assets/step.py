@@ -168,7 +168,7 @@ def _as_asset(step: Step, steps: Mapping[str, Step]) -> dg.AssetsDefinition:
         made: dict[str, Made] = {}
         for key, dataset, encoder in _partitions(context, step):
             cell = Cell(project, warehouse, dataset, encoder)
-            made[key] = step.run(cell, context.run_id)
+            made[key] = step.run(cell, context.run.run_id)
             context.add_asset_metadata(_shown(made[key]), partition_key=key or None)
         versions = [m.data_version for m in made.values()]
         return dg.MaterializeResult(

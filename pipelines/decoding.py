@@ -86,20 +86,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises
     ------
     UnreadableImageError
-        If its EXIF data is damaged, its pixels are not finite, or its colour space is not one that can be converted.
+        If its EXIF data is damaged or its pixels are not finite.
     """
     # Not ImageOps.exif_transpose: that writes the EXIF data anew, which fails on tags that matter to nobody here.
     try:
         turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except _DECODER_ERRORS as error:
         raise UnreadableImageError(f"damaged EXIF data: {error}") from error
-    try:
-        return _eight_bit_rgb(image if turn is None else image.transpose(turn))
-    except ValueError as error:
-        raise UnreadableImageError(f"{image.mode} pixels cannot be converted to RGB: {error}") from error
-
-
-def _eight_bit_rgb(image: Image.Image) -> Image.Image:
+    if turn is not None:
+        image = image.transpose(turn)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return Image.fromarray(_stretch(image)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:

@@ -74,10 +74,10 @@ class EmbeddingPartition:
         spec = staging_table(self.encoder, self.dimension)
         n = len(image_ids)
         columns = [
-            pa.array([self.dataset] * n),
-            pa.array(image_ids),
+            pa.array([self.dataset] * n, pa.string()),
+            pa.array(image_ids, pa.string()),
             _vector_column(vectors),
-            pa.array([self.fingerprint] * n),
+            pa.array([self.fingerprint] * n, pa.string()),
         ]
         self.warehouse.create_table(spec).add(pa.Table.from_arrays(columns, schema=spec.schema))
 

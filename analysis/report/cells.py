@@ -103,8 +103,12 @@ def label_strata(scores: pl.DataFrame) -> tuple[str, Row | None, list[Strata]]:
     """
     if scores.is_empty():
         return "grouped", None, []
-    rows = scores.filter(
-        pl.col("fold").is_null(), pl.col("value").is_not_null(), target="label", split="cv", metric="accuracy"
+    summary = scores.filter(pl.col("fold").is_null(), pl.col("value").is_not_null(), target="label", split="cv")
+    balanced = summary.filter(metric="balanced_accuracy").select(
+        "protocol", "stratum", balanced="value", balanced_ci_low="ci_low", balanced_ci_high="ci_high"
+    )
+    rows = summary.filter(metric="accuracy").join(
+        balanced, on=["protocol", "stratum"], how="left", maintain_order="left"
     )
     protocol = "grouped" if "grouped" in rows["protocol"] else "published"
     rows = rows.filter(protocol=protocol)

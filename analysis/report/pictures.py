@@ -79,9 +79,10 @@ def attribute_values(images: pl.DataFrame, name: str) -> pl.DataFrame:
 
 
 def audit_picture(audits: pl.DataFrame, *, title: str) -> str | None:
-    """Draw a cell's audits against chance; None where there are none."""
-    audits = audits.filter(pl.col("audit") != "association") if not audits.is_empty() else audits
-    return None if audits.is_empty() else data_uri(audit_figure(audits, title=title))
+    """Draw a cell's audits against chance; None where no background is audited."""
+    if audits.is_empty() or audits["confounder"].null_count() == audits.height:
+        return None
+    return data_uri(audit_figure(audits.filter(pl.col("audit") != "association"), title=title))
 
 
 def leaderboard_picture(rows: pl.DataFrame, *, metric: str) -> str | None:

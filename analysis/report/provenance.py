@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 if TYPE_CHECKING:
+    import polars as pl
+
     from analysis.report.tables import ReportTables
 
 _ORDER = ("images", "overlays", "embeddings", "umap_layouts", "svm_probes", "neighbor_audits", "leaderboard")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,8 @@ def render_report(tables: ReportTables) -> str:
     )
     environment.filters |= {"number": format_number, "p": format_p, "count": _count, "in_words": in_words}
     environment.globals |= {"interval": format_interval}
-    boards = leaderboards(tables.leaderboard)
+    if "row" in tables.findings.columns:
+        tables = replace(tables, findings=tables.findings.sort("dataset", "encoder", "row"))
     cells = cell_views(tables)
     return environment.get_template("report.html.jinja").render(
         badges=BADGES,
@@ -61,7 +63,7 @@ def render_report(tables: ReportTables) -> str:
         overview=overview(tables),
         cells=cells,
         cell_anchors={(cell.dataset, cell.encoder): f"cell-{i}" for i, cell in enumerate(cells)},
-        boards=boards,
+        boards=leaderboards(tables.leaderboard),
         board_picture=leaderboard_picture(_drawn(tables.leaderboard), metric="macro F1"),
         copies=exact_copies(tables.images),
         copies_shown=COPIES_SHOWN,

@@ -22,7 +22,7 @@ BADGES = {
     "no sign of the background": ("good", "○", "no sign"),
     "cannot be told": ("unknown", "?", "cannot tell"),
     "reads the label": ("good", "●", "reads it"),
-    "reads label or background": ("warn", "◐", "it or background"),
+    "reads label or background": ("warn", "◐", "entangled"),
     "no better than chance": ("unknown", "○", "chance"),
 }
 _REMEDIES = {
@@ -136,8 +136,7 @@ def _remedies(encoder: str, rows: pl.DataFrame, tables: ReportTables) -> list[st
         )
         remedies.append(f"{in_words(name)[:1].upper()}{in_words(name)[1:]} ({where}): {remedy}")
     entangled = rows.filter(verdict="reads label or background")
-    for dataset in entangled["dataset"]:
-        remedies.append(_untangle(dataset, encoder, tables))
+    remedies += [_untangle(dataset, encoder, tables) for dataset in entangled["dataset"]]
     remedies += _grouped_scores(encoder, tables)
     for row in rows.filter(pl.col("confounder").is_null()).iter_rows(named=True):
         if rows.filter(pl.col("confounder").is_not_null(), dataset=row["dataset"]).is_empty():

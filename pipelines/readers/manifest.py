@@ -67,14 +67,16 @@ def _read_table(dataset: DataSet) -> tuple[Path, pl.DataFrame]:
         else:
             separator = "\t" if path.suffix.lower() == ".tsv" else ","
             frame = pl.read_csv(path, infer_schema=False, separator=separator)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    # A Parquet file whose insides are damaged makes polars panic.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise CounterstainError(f"data set {dataset.name!r}: cannot read the table {path}: {error}") from error
     wanted = [column for column in (dataset.label, *dataset.groups) if column is not None]
     if missing := [column for column in wanted if column not in frame.columns]:
         raise CounterstainError(
             f"data set {dataset.name!r}: {path} has no column {missing[0]!r}; it has {frame.columns}."
         )
-    return path, frame
+    # Spreadsheets leave empty rows behind.
+    return path, frame.filter(~pl.all_horizontal(pl.all().is_null()))
 
 
 def _path_column(dataset: DataSet, frame: pl.DataFrame) -> str:
@@ -85,8 +87,8 @@ def _path_column(dataset: DataSet, frame: pl.DataFrame) -> str:
             f"{frame.columns}."
         )
     paths = frame[column]
-    if paths.null_count():
-        raise CounterstainError(f"data set {dataset.name!r}: {paths.null_count()} rows have no {column!r}.")
+    if nameless := int((paths.fill_null("").str.strip_chars() == "").sum()):
+        raise CounterstainError(f"data set {dataset.name!r}: {nameless} rows of the table have no {column!r}.")
     if paths.n_unique() < paths.len():
         twice = paths.filter(paths.is_duplicated())[0]
         raise CounterstainError(f"data set {dataset.name!r}: the table names {twice!r} in more than one row.")

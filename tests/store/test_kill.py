@@ -6,7 +6,6 @@ import time
 
 import numpy as np
 import polars as pl
-import pytest
 
 from store import open_warehouse
 from store.embeddings import EmbeddingPartition
@@ -40,11 +39,6 @@ class Victim:
             return last
 
 
-@pytest.fixture(scope="module")
-def moments():
-    return random.Random(20240611)
-
-
 def test_killed_in_the_middle_of_a_partition(warehouse):
     warehouse.replace_partition(REJECTS, rejects("a", 5, "old"), dataset="a")
     before = warehouse.versions()
@@ -55,31 +49,26 @@ def test_killed_in_the_middle_of_a_partition(warehouse):
     assert warehouse.frame("rejects").collect()["reason"].to_list() == ["new"] * 7
 
 
-def test_killed_at_any_moment_of_replacing(tmp_path, moments):
-    victims = {
-        uri: Victim(worker.replace_forever, uri, "a") for uri in (str(tmp_path / name) for name in ("one", "two"))
-    }
-    for uri, victim in victims.items():
-        warehouse = open_warehouse(uri)
-        victim.kill_after(moments.uniform(0, 0.3))
-        frame = warehouse.frame("rejects").collect()
-        (generation,) = frame["reason"].unique()
-        assert frame.height == frame["uri"].n_unique() == 20 + int(generation) % 7
-        warehouse.replace_partition(REJECTS, rejects("a", 3, "again"), dataset="a")
-        assert warehouse.frame("rejects").collect()["reason"].to_list() == ["again"] * 3
-
-
-def test_killed_while_staging(tmp_path, moments):
+def test_killed_at_any_moment_of_staging_and_replacing(tmp_path):
     count = 300
+    moments = random.Random(20240611)
     victims = {}
-    for name in ("one", "two"):
+    for name in ("one", "two", "three"):
         warehouse = open_warehouse(tmp_path / name)
         embed(warehouse, "d", 12)
         write_images(warehouse, "d", images("d", count).to_batches())
-        victims[name] = Victim(worker.stage_slowly, warehouse.uri, "d", count, "second try")
+        warehouse.replace_partition(REJECTS, rejects("d", 20, "0"), dataset="d")
+        victims[name] = Victim(worker.stage_and_replace, warehouse.uri, "d", count, "second try")
     for name, victim in victims.items():
         staged = victim.kill_after(moments.uniform(0, 0.4))
         warehouse = open_warehouse(tmp_path / name)
+
+        frame = warehouse.frame("rejects").collect()
+        (generation,) = frame["reason"].unique()
+        assert frame.height == frame["uri"].n_unique() == 20 + int(generation) % 7
+        warehouse.replace_partition(REJECTS, rejects("d", 3, "again"), dataset="d")
+        assert warehouse.frame("rejects").collect()["reason"].to_list() == ["again"] * 3
+
         assert warehouse.frame("embeddings__enc").select(pl.len()).collect().item() == 12
         partition = EmbeddingPartition(warehouse, "enc", "d", DIMENSION, "second try")
         encoded = partition.encoded_ids()

@@ -171,6 +171,12 @@ def test_vectors_of_another_shape_are_refused(warehouse, values):
         partition.stage(image_ids(3), values)
 
 
+def test_staging_nothing(warehouse):
+    partition = EmbeddingPartition(warehouse, "enc", "d", DIMENSION, "f")
+    partition.stage([], vectors(0))
+    assert partition.encoded_ids() == set()
+
+
 def test_encoder_whose_dimension_changed(warehouse):
     embed(warehouse)
     partition = EmbeddingPartition(warehouse, "enc", "d", 9, "f")

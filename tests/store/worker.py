@@ -49,18 +49,6 @@ def embed(uri, dataset, count, fingerprints, start):
     return refused
 
 
-def replace_forever(uri, dataset, started):
-    """Replace one partition of ``rejects`` by generation 1, 2, …; generation g has 20 + g % 7 rows, all saying so."""
-    warehouse = open_warehouse(uri)
-    generation = 0
-    while True:
-        generation += 1
-        count = 20 + generation % 7
-        warehouse.replace_partition(REJECTS, rejects(dataset, count, str(generation)), dataset=dataset)
-        if generation == 1:
-            started.send(generation)
-
-
 def replace_and_hang(uri, dataset, started):
     """Stop in the middle of a partition."""
 
@@ -72,10 +60,15 @@ def replace_and_hang(uri, dataset, started):
     open_warehouse(uri).replace_partition(REJECTS, rows(), dataset=dataset)
 
 
-def stage_slowly(uri, dataset, count, fingerprint, started):
-    """Stage image by image, and say how many are staged for certain."""
-    partition = EmbeddingPartition(open_warehouse(uri), "enc", dataset, DIMENSION, fingerprint)
+def stage_and_replace(uri, dataset, count, fingerprint, started):
+    """Stage image i and replace one partition of ``rejects`` by generation i, which has 20 + i % 7 rows, for each i.
+
+    Says how many images are staged for certain.
+    """
+    warehouse = open_warehouse(uri)
+    partition = EmbeddingPartition(warehouse, "enc", dataset, DIMENSION, fingerprint)
     for i, image_id in enumerate(image_ids(count)):
         partition.stage([image_id], vectors(count)[i : i + 1])
         started.send(i + 1)
+        warehouse.replace_partition(REJECTS, rejects(dataset, 20 + i % 7, str(i)), dataset=dataset)
     time.sleep(3600)

@@ -1,0 +1,66 @@
+"""A project on which the main job was run once, and a fresh one."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from assets import materializing
+from assets.demo import draw_phantoms
+from assets.project import Project
+from assets.registry import add_dataset
+from pipelines.sources import DataSet
+
+ENCODER = "efficientnet_lite0"
+IMAGES = 96
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A project, and what the main job made in it."""
+
+    project: Project
+    made: list[str]
+
+
+@pytest.fixture(autouse=True)
+def _own_dagster_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each project keeps its Dagster instance in its own warehouse."""
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.delenv("COUNTERSTAIN_WAREHOUSE", raising=False)
+
+
+@pytest.fixture(scope="session")
+def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ultrasound phantoms whose words and callipers go with the label."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    draw_phantoms(folder, "ultrasound", IMAGES, 1.0, 0.9, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory: pytest.TempPathFactory, phantom_folder: Path) -> Iterator[Ran]:
+    """Run the main job: phantoms through the pretrained encoder, every asset."""
+    os.environ.pop("DAGSTER_HOME", None)
+    project = Project(warehouse=str(tmp_path_factory.mktemp("ran") / "warehouse"))
+    add_dataset(project.open(), DataSet("phantoms", "manifest", phantom_folder))
+    with materializing.dagster_instance(project) as instance:
+        made = materializing.materialize(project, instance, "phantoms", ENCODER)
+    os.environ.pop("DAGSTER_HOME", None)
+    yield Ran(project, made)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """An empty project."""
+    return Project(warehouse=str(tmp_path / "warehouse"))
+
+
+@pytest.fixture
+def instance(project: Project) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance of the empty project."""
+    with materializing.dagster_instance(project) as instance:
+        yield instance

@@ -1,0 +1,82 @@
+"""What Dagster loads: changed on purpose, or not at all."""
+
+import subprocess
+import sys
+
+import dagster as dg
+
+from assets.definitions import defs
+from assets.steps import STEPS, upstream_of
+
+
+def test_the_graph_is_that_of_the_design() -> None:
+    graph = {
+        spec.key.to_user_string(): (
+            spec.group_name,
+            type(spec.partitions_def).__name__ if spec.partitions_def else None,
+            sorted(dep.asset_key.to_user_string() for dep in spec.deps),
+        )
+        for spec in defs.resolve_all_asset_specs()
+    }
+    dataset, cell = "DynamicPartitionsDefinition", "MultiPartitionsDefinition"
+    assert graph == {
+        "images": ("data", dataset, []),
+        "embeddings": ("features", cell, ["images"]),
+        "umap_layouts": ("analysis", cell, ["embeddings"]),
+        "svm_probes": ("analysis", cell, ["embeddings"]),
+        "neighbor_audits": ("analysis", cell, ["embeddings"]),
+        "leaderboard": ("findings", None, ["svm_probes"]),
+        "bias_report": ("findings", None, ["images", "leaderboard", "neighbor_audits", "umap_layouts"]),
+    }
+
+
+def test_checks_jobs_and_sensors() -> None:
+    repository = defs.get_repository_def()
+    checks = {(key.asset_key.to_user_string(), key.name) for key in repository.asset_graph.asset_check_keys}
+    assert checks == {
+        ("images", "files_readable"),
+        ("images", "labels_known"),
+        ("embeddings", "every_image_has_a_vector"),
+        ("embeddings", "vectors_vary"),
+        ("embeddings", "norms_steady"),
+        ("umap_layouts", "trustworthy"),
+        ("svm_probes", "above_chance"),
+        ("neighbor_audits", "enough_groups"),
+    }
+    jobs = {name for name in repository.job_names if not name.startswith("__")}
+    assert jobs == {"read_images", "everything_for_a_cell", "findings"}
+    assert [sensor.name for sensor in repository.sensor_defs] == ["watch_images"]
+
+
+def test_every_asset_says_what_it_is() -> None:
+    for spec in defs.resolve_all_asset_specs():
+        assert len(spec.description or "") > 40
+        assert spec.owners
+        assert spec.code_version
+        assert spec.kinds
+
+
+def test_upstream_comes_first() -> None:
+    order = list(STEPS)
+    for step in STEPS.values():
+        assert all(order.index(name) < order.index(step.name) for name in step.upstream)
+    assert upstream_of("svm_probes") == ["images", "embeddings", "svm_probes"]
+
+
+def test_definitions_load_without_the_heavy_libraries() -> None:
+    code = (
+        "import sys, assets.definitions; "
+        "print(sorted({'torch', 'lancedb', 'lance', 'umap', 'sklearn', 'timm', 'open_clip', 'duckdb'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_backfill_is_one_process() -> None:
+    policies = {
+        definition.key.to_user_string(): definition.backfill_policy
+        for definition in defs.assets or []
+        if isinstance(definition, dg.AssetsDefinition) and definition.partitions_def
+    }
+    assert all(policy == dg.BackfillPolicy.single_run() for policy in policies.values())
+    assert len(policies) == 5
