@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 SIGNIFICANT = 0.05
+STRETCH = 1.5
 
 
 def format_number(value: float | None) -> str:
@@ -60,8 +61,15 @@ class Evidence:
 
     @property
     def above_chance(self) -> bool:
-        """Whether all of the interval is above chance."""
-        return self.low is not None and self.expected is not None and self.low > self.expected
+        """Whether all of the interval, stretched by `STRETCH`, is above chance."""
+        if self.value is None or self.low is None or self.expected is None:
+            return False
+        return self.value - STRETCH * (self.value - self.low) > self.expected
+
+    @property
+    def barely_above_chance(self) -> bool:
+        """Whether the interval as given is above chance, and the stretched one is not."""
+        return self.low is not None and self.expected is not None and self.low > self.expected and not self.above_chance
 
     @property
     def may_be_large(self) -> bool:

@@ -283,7 +283,12 @@ def _probe_clause(probe: Evidence, *, guessing: str = "guessing gives") -> str:
     if probe.value is None:
         return f"could not be probed ({probe.why_not})"
     by_chance = "" if probe.expected is None else f", {guessing} {format_number(probe.expected)}"
-    can = "can be read off the features" if probe.above_chance else "cannot be read off the features beyond guessing"
+    if probe.above_chance:
+        can = "can be read off the features"
+    elif probe.barely_above_chance:
+        can = "can barely be read off the features, too little to count"
+    else:
+        can = "cannot be read off the features beyond guessing"
     return f"{can} (balanced accuracy {probe}{by_chance})"
 
 

@@ -210,7 +210,8 @@ def ui(
 
     project = _project(warehouse)
     with materializing.dagster_instance(project):
-        pass
+        pass  # every known data set and encoder is a partition now
+    os.environ["DAGSTER_HOME"] = str(materializing.prepare_dagster_home(project))
     os.environ["COUNTERSTAIN_WAREHOUSE"] = project.open().uri
     command = [sys.executable, "-m", "dagster", "dev", "-m", "assets.definitions", "-h", host, "-p", str(port)]
     typer.echo(f"Dagster UI: http://{host}:{port} (Ctrl-C ends it)", err=True)

@@ -23,8 +23,7 @@ from store.maintenance import build_indexes
 from store.runs import data_version, latest_run
 from store.schema import EMBEDDINGS_PREFIX, CounterstainError
 
-# What is encoded is staged this often: a run that is killed loses no more.
-STAGED_AT_ONCE = 256
+# What a slow encoder has done is staged this often, however little it is.
 SECONDS_BETWEEN_STAGES = 15.0
 MAX_NORM_DRIFT = 0.05
 
@@ -97,7 +96,7 @@ def _encode(cell: Cell, encoder: Encoder) -> tuple[str, int]:
             ids += batch_ids
             vectors.append(batch)
             progress.advance(len(batch_ids))
-            if len(ids) >= STAGED_AT_ONCE or time.monotonic() - staged > SECONDS_BETWEEN_STAGES:
+            if len(ids) >= cell.project.stage_size or time.monotonic() - staged > SECONDS_BETWEEN_STAGES:
                 partition.stage(ids, np.concatenate(vectors))
                 ids, vectors, staged = [], [], time.monotonic()
         if ids:

@@ -40,7 +40,7 @@ _PROCESS_TAG = "counterstain/process"
 
 
 def prepare_dagster_home(project: Project) -> Path:
-    """Return the folder of the Dagster instance, made if missing, and name it to Dagster.
+    """Return the folder of the Dagster instance, made if missing.
 
     It is ``DAGSTER_HOME`` where that is set, else a folder within the warehouse.
     """
@@ -48,15 +48,13 @@ def prepare_dagster_home(project: Project) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "dagster.yaml").exists():
         (home / "dagster.yaml").write_text(_DAGSTER_YAML)
-    os.environ["DAGSTER_HOME"] = str(home)
     return home
 
 
 @contextmanager
 def dagster_instance(project: Project) -> Iterator[dg.DagsterInstance]:
     """Open the Dagster instance of a project, with every known data set and encoder as a partition."""
-    prepare_dagster_home(project)
-    with dg.DagsterInstance.get() as instance:
+    with dg.DagsterInstance.from_config(str(prepare_dagster_home(project))) as instance:
         sync_partitions(instance, project.open())
         _close_killed_runs(instance)
         yield instance

@@ -28,6 +28,8 @@ class Project(dg.ConfigurableResource[None]):
         Images per forward pass. Small by default: on a CPU, activations that fit its caches are twice as fast.
     workers
         Threads that read, decode and preprocess.
+    stage_size
+        Encoded images staged at once; a run that is killed loses no more, nor more than some seconds' work.
     layout_grid
         ``coarse`` (3 × 2 cells) or ``study`` (10 × 5).
     k
@@ -41,6 +43,7 @@ class Project(dg.ConfigurableResource[None]):
     device: str = "cpu"
     batch_size: int = 8
     workers: int = 2
+    stage_size: int = 256
     layout_grid: Literal["coarse", "study"] = "coarse"
     k: int = 15
     seed: int = 0

@@ -25,6 +25,7 @@ _TABLES_OF = {
     "leaderboard": "leaderboard",
     "findings": "bias_report",
 }
+METRIC_NAMES = {"cramers_v": "Cramér's V with the label", "confounder_agreement": "background agreement"}
 COPIES_SHOWN = 20
 REJECTS_SHOWN = 40
 
@@ -59,6 +60,7 @@ def render_report(tables: ReportTables) -> str:
     cells = cell_views(tables)
     return environment.get_template("report.html.jinja").render(
         badges=BADGES,
+        metric_names=METRIC_NAMES,
         encoders=encoder_verdicts(tables),
         overview=overview(tables),
         cells=cells,

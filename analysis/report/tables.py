@@ -99,11 +99,12 @@ def telling_images(neighbors: pl.DataFrame, findings: pl.DataFrame) -> list[tupl
 
 
 def seen_backgrounds(findings: pl.DataFrame, dataset: str, encoder: str) -> list[str]:
-    """Return the attributes that a cell's verdicts say are seen, most severe first."""
+    """Return the attributes that lead a cell, by its verdicts; where none leads, those that are visible."""
     if findings.is_empty():
         return []
     rows = findings.filter(pl.col("confounder").is_not_null(), dataset=dataset, encoder=encoder)
-    return [name for verdict in _SEEN for name in rows.filter(verdict=verdict)["confounder"]]
+    by_verdict = (rows.filter(verdict=verdict)["confounder"].to_list() for verdict in _SEEN)
+    return next(filter(None, by_verdict), [])
 
 
 def telling_neighbors(lists: pl.DataFrame, seen: list[str]) -> pl.DataFrame:

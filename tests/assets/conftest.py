@@ -1,6 +1,5 @@
 """A project on which the main job was run once, and a fresh one."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,15 +41,13 @@ def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def ran(tmp_path_factory: pytest.TempPathFactory, phantom_folder: Path) -> Iterator[Ran]:
+def ran(tmp_path_factory: pytest.TempPathFactory, phantom_folder: Path) -> Ran:
     """Run the main job: phantoms through the pretrained encoder, every asset."""
-    os.environ.pop("DAGSTER_HOME", None)
     project = Project(warehouse=str(tmp_path_factory.mktemp("ran") / "warehouse"))
     add_dataset(project.open(), DataSet("phantoms", "manifest", phantom_folder))
     with materializing.dagster_instance(project) as instance:
         made = materializing.materialize(project, instance, "phantoms", ENCODER)
-    os.environ.pop("DAGSTER_HOME", None)
-    yield Ran(project, made)
+    return Ran(project, made)
 
 
 @pytest.fixture
