@@ -14,15 +14,18 @@ from analysis.report.pictures import (
     neighbors_picture,
     with_report_p_values,
 )
-from analysis.report.tables import seen_backgrounds, telling_neighbors
+from analysis.report.tables import SEEN, seen_backgrounds, telling_neighbors
 
 if TYPE_CHECKING:
     from analysis.report.tables import ReportTables
 
 Row = dict[str, Any]
 
-# Pictures of layouts in the whole report: beyond, cells show fewer.
+# What keeps a report of many cells small: pictures of layouts in all; cells up to which these have several panels; cells
+# with a sheet of neighbours, those that backgrounds lead first.
 LAYOUT_PICTURES = 48
+SEVERAL_PANELS = 12
+NEIGHBOR_SHEETS = 24
 
 
 @dataclass(frozen=True)
@@ -59,41 +62,55 @@ class CellView:
     audit_picture: str | None
     neighbors_picture: str | None
     neighbors_attributes: list[str]
-    missing: list[str]
 
 
 def cell_views(tables: ReportTables) -> list[CellView]:
     """Prepare every cell, encoders of a data set together."""
     cells = tables.cells()
     audits = with_report_p_values(tables)
-    each = max(2, LAYOUT_PICTURES // max(1, len(cells)))
-    return [_cell_view(tables, audits, dataset, encoder, pictures=each) for dataset, encoder in cells]
+    sheets = sorted(cells, key=lambda cell: _severity(tables, *cell))[:NEIGHBOR_SHEETS]
+    return [_cell_view(tables, audits, *cell, n_cells=len(cells), with_sheet=cell in sheets) for cell in cells]
 
 
-def _cell_view(tables: ReportTables, audits: pl.DataFrame, dataset: str, encoder: str, *, pictures: int) -> CellView:
+def _severity(tables: ReportTables, dataset: str, encoder: str) -> tuple[int, int]:
     findings = tables.of_cell("findings", dataset, encoder)
-    scores = tables.of_cell("probe_scores", dataset, encoder)
-    lists = tables.of_cell("neighbors", dataset, encoder)
+    counts = [0 if findings.is_empty() else findings.filter(verdict=verdict).height for verdict in SEEN]
+    return -counts[0], -counts[1]
+
+
+def _cell_view(
+    tables: ReportTables, audits: pl.DataFrame, dataset: str, encoder: str, *, n_cells: int, with_sheet: bool
+) -> CellView:
+    findings = tables.of_cell("findings", dataset, encoder)
     own = audits if audits.is_empty() else audits.filter(dataset=dataset, encoder=encoder)
-    points = tables.of_cell("layouts", dataset, encoder)
-    seen = seen_backgrounds(tables.findings, dataset, encoder)
-    protocol, overall, strata = label_strata(scores)
-    shown = telling_neighbors(lists, seen) if not lists.is_empty() else lists
-    parts = {"svm_probes": scores, "neighbor_audits": own, "umap_layouts": points}
+    protocol, overall, strata = label_strata(tables.of_cell("probe_scores", dataset, encoder))
     return CellView(
         dataset=dataset,
         encoder=encoder,
         findings=list(findings.iter_rows(named=True)),
-        layouts=_layouts(tables, dataset, encoder, pictures),
+        layouts=_layouts(
+            tables,
+            dataset,
+            encoder,
+            limit=max(2, LAYOUT_PICTURES // n_cells),
+            panels=6 if n_cells <= SEVERAL_PANELS else 1,
+        ),
         overall=overall,
         strata=strata,
         strata_protocol=protocol,
         audits=list(own.iter_rows(named=True)),
         audit_picture=audit_picture(own, title=f"{dataset}, {encoder}"),
-        neighbors_picture=neighbors_picture(shown, tables, dataset) if not shown.is_empty() else None,
-        neighbors_attributes=seen,
-        missing=[name for name, frame in parts.items() if frame.is_empty()],
+        neighbors_picture=_sheet(tables, dataset, encoder) if with_sheet else None,
+        neighbors_attributes=seen_backgrounds(tables.findings, dataset, encoder),
     )
+
+
+def _sheet(tables: ReportTables, dataset: str, encoder: str) -> str | None:
+    lists = tables.of_cell("neighbors", dataset, encoder)
+    if lists.is_empty():
+        return None
+    shown = telling_neighbors(lists, seen_backgrounds(tables.findings, dataset, encoder))
+    return neighbors_picture(shown, tables, dataset) if shown.height else None
 
 
 def label_strata(scores: pl.DataFrame) -> tuple[str, Row | None, list[Strata]]:
@@ -127,7 +144,7 @@ def label_strata(scores: pl.DataFrame) -> tuple[str, Row | None, list[Strata]]:
     return protocol, overall, sorted(strata, key=lambda s: (-s.gap, s.attribute))
 
 
-def _layouts(tables: ReportTables, dataset: str, encoder: str, limit: int) -> list[Picture]:
+def _layouts(tables: ReportTables, dataset: str, encoder: str, *, limit: int, panels: int) -> list[Picture]:
     """Draw layouts by label and by every background: several panels of the first two, one of the others."""
     points = tables.of_cell("layouts", dataset, encoder)
     if points.is_empty():
@@ -143,7 +160,7 @@ def _layouts(tables: ReportTables, dataset: str, encoder: str, limit: int) -> li
         # Colours that are all unknown show nothing that the label's picture does not.
         if name != "label" and values[name].null_count() == values.height:
             continue
-        uri = layout_picture(points, quality, values, panels=6 if place < 2 else 1)
+        uri = layout_picture(points, quality, values, panels=panels if place < 2 else 1)
         pictures.append(Picture(uri, f"{dataset}, {encoder}: UMAP layouts coloured by {name}"))
     return pictures
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from analysis.evidence import format_interval, format_number
+from analysis.report.tables import SEEN
 from analysis.verdicts import ENTANGLED, MEANINGS, NOTEWORTHY_DROP
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def overview(tables: ReportTables) -> Overview:
     findings = tables.findings
     attributes = findings.filter(pl.col("confounder").is_not_null())
     # The most often severe first, so that a wide grid is read from the left.
-    severe = pl.col("verdict").is_in(["background leads", "background is visible"]).sum().alias("severe")
+    severe = pl.col("verdict").is_in(SEEN).sum().alias("severe")
     ranked = (
         attributes.group_by("confounder")
         .agg(severe, pl.len())
@@ -102,10 +103,7 @@ def _encoder_verdict(encoder: str, rows: pl.DataFrame, tables: ReportTables) -> 
 
 def _headline(rows: pl.DataFrame) -> tuple[str, str]:
     backgrounds = rows.filter(pl.col("confounder").is_not_null())
-    leads, visible = (
-        list(dict.fromkeys(backgrounds.filter(verdict=verdict)["confounder"]))
-        for verdict in ("background leads", "background is visible")
-    )
+    leads, visible = (list(dict.fromkeys(backgrounds.filter(verdict=verdict)["confounder"])) for verdict in SEEN)
     only_visible = [name for name in visible if name not in leads]
     labels = set(rows.filter(pl.col("confounder").is_null())["verdict"])
     if leads:
@@ -128,7 +126,7 @@ def _headline(rows: pl.DataFrame) -> tuple[str, str]:
 
 def _remedies(encoder: str, rows: pl.DataFrame, tables: ReportTables) -> list[str]:
     remedies: list[str] = []
-    seen = rows.filter(pl.col("verdict").is_in(["background leads", "background is visible"]))
+    seen = rows.filter(pl.col("verdict").is_in(SEEN))
     for name in dict.fromkeys(seen["confounder"]):
         where = _and(seen.filter(confounder=name)["dataset"].to_list(), plain=True)
         remedy = _REMEDIES.get(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # Images shown with their neighbours, per data set and encoder.
 QUERIES = 4
 NEIGHBORS_SHOWN = 6
-_SEEN = ("background leads", "background is visible")
+SEEN = ("background leads", "background is visible")
 
 
 def _nothing() -> pl.DataFrame:
@@ -103,7 +103,7 @@ def seen_backgrounds(findings: pl.DataFrame, dataset: str, encoder: str) -> list
     if findings.is_empty():
         return []
     rows = findings.filter(pl.col("confounder").is_not_null(), dataset=dataset, encoder=encoder)
-    by_verdict = (rows.filter(verdict=verdict)["confounder"].to_list() for verdict in _SEEN)
+    by_verdict = (rows.filter(verdict=verdict)["confounder"].to_list() for verdict in SEEN)
     return next(filter(None, by_verdict), [])
 
 
