@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,9 @@ import numpy as np
 import polars as pl
 
 from analysis.arrays import Categories, encode, require_aligned
+from analysis.linear_svc import FoldModel, fit_folds
 from analysis.scoring import HeldOut, Score, score_held_out
-from analysis.splits import split_images
-from analysis.svm import LinearSvm, fit_linear_svm
+from analysis.splits import Split, split_images
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +45,7 @@ PREDICTIONS_SCHEMA = {
     "predicted": pl.String,
     "margin": pl.Float64,
     "correct": pl.Boolean,
+    "seed": pl.Int64,
 }
 
 
@@ -54,8 +56,8 @@ class ProbeResult:
     Attributes
     ----------
     scores
-        Columns of `SCORES_SCHEMA`. `fold` is null for the mean over folds, which alone has an interval;
-        `stratum` is ``all`` or ``attribute=value``.
+        Columns of `SCORES_SCHEMA`. `fold` is null for the mean over folds and repeats, which has the first repeat's
+        `seed`, and as interval the mean of the repeats' bounds; `stratum` is ``all`` or ``attribute=value``.
     predictions
         Columns of `PREDICTIONS_SCHEMA`: out-of-fold (``cv``, every image that is not test, once) and on
         the test part (``test``, every test image once per fold model). `row` counts the rows given;
@@ -73,7 +75,7 @@ class ProbeResult:
 class _Fold:
     """One fitted fold: its model and what it predicts for its own held-out part and for the test part."""
 
-    model: LinearSvm
+    model: FoldModel
     predictions: dict[str, tuple[IntArray, FloatArray]]
 
 
@@ -87,6 +89,7 @@ def probe(
     seed: int,
     strata: Mapping[str, Categorical] | None = None,
     folds: int = FOLDS,
+    repeats: int = 1,
 ) -> ProbeResult:
     """Fit and score the study's linear SVM.
 
@@ -108,11 +111,14 @@ def probe(
     target
         What the labels are, for the report.
     seed
-        Seed of splits, solver and resamples.
+        Seed of splits and resamples.
     strata
         Attributes ``(n,)`` by name; each value is scored on its own, unknown values are not.
     folds
         Number of folds.
+    repeats
+        Times the whole is done, with seeds ``seed``, ``seed + 1``, …: one split of some thousand images moves the
+        score by a point.
 
     Returns
     -------
@@ -139,19 +145,38 @@ def probe(
             f"vector {int(np.argmin(finite))} is not finite ({int((~finite).sum())} such rows): "
             "encode these images again or leave them out"
         )
+    done = [
+        _probe_once(vectors, categories, columns, groups, protocol, target, seed + repeat, folds)
+        for repeat in range(repeats)
+    ]
+    return ProbeResult(
+        _summarise(pl.concat(result.scores for result in done), seed),
+        pl.concat(result.predictions for result in done),
+        "; ".join(dict.fromkeys(result.note for result in done)),
+    )
+
+
+def _probe_once(
+    vectors: FloatArray,
+    categories: Categories,
+    columns: Mapping[str, Categories],
+    groups: IntArray,
+    protocol: str,
+    target: str,
+    seed: int,
+    folds: int,
+) -> ProbeResult:
+    n = len(vectors)
     known = np.flatnonzero(categories.known)
     labelled = Categories(categories.codes[known], categories.names)
     split = split_images(labelled, groups[known], protocol=protocol, folds=folds, seed=seed)
-    fitted = [
-        _fit_fold(vectors[known], labelled.codes, fit, {"cv": held_out, "test": split.test}, seed)
-        for fit, held_out in split.folds
-    ]
+    fitted = _fit(vectors[known], labelled.codes, split)
     keys = {"target": target, "protocol": protocol}
     scores: list[dict[str, object]] = []
     predictions = []
     for part in ("cv", "test"):
         held_out, decisions = _collect(fitted, part, labelled.codes, known, groups)
-        predictions.append(_predictions(held_out, decisions, labelled.names, {**keys, "split": part}))
+        predictions.append(_predictions(held_out, decisions, labelled.names, {**keys, "split": part, "seed": seed}))
         for stratum, member in _strata(columns, n):
             drawn = score_held_out(
                 _select(held_out, member[held_out.row]),
@@ -167,14 +192,35 @@ def probe(
     )
 
 
-def _fit_fold(vectors: FloatArray, codes: IntArray, fit: IntArray, held_out: dict[str, IntArray], seed: int) -> _Fold:
-    from sklearn.preprocessing import StandardScaler
+def _summarise(scores: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """Join the repeats' means over folds into one; the scores of single folds stay."""
+    keys = ["target", "protocol", "split", "stratum", "metric"]
+    means = scores.filter(pl.col("fold").is_null()).group_by(keys, maintain_order=True)
+    summary = means.agg(pl.mean("value", "ci_low", "ci_high"), pl.min("n"))
+    single = scores.filter(pl.col("fold").is_not_null())
+    return pl.concat([summary.with_columns(seed=pl.lit(seed, pl.Int64)), single], how="diagonal").select(scores.columns)
 
-    scaler = StandardScaler().fit(vectors[fit])
-    model = fit_linear_svm(scaler.transform(vectors[fit]), codes[fit], PENALTY / len(fit), seed)
-    return _Fold(
-        model, {part: (rows, model.decide(scaler.transform(vectors[rows]))) for part, rows in held_out.items()}
-    )
+
+def _fit(vectors: FloatArray, codes: IntArray, split: Split) -> list[_Fold]:
+    """Fit the models of all folds, and let each decide on its own held-out part and on the test part."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    parts = [fit for fit, _ in split.folds]
+    with warnings.catch_warnings():
+        # Reported in the result's note instead.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        models = fit_folds(vectors, codes, parts, [PENALTY / len(part) for part in parts])
+    return [
+        _Fold(model, {"cv": (held_out, _decide(model, vectors[held_out])), "test": (split.test, _decide(model, test))})
+        for test in [vectors[split.test]]
+        for model, (_, held_out) in zip(models, split.folds, strict=True)
+    ]
+
+
+def _decide(model: FoldModel, vectors: FloatArray) -> FloatArray:
+    """Return decision values ``(n, classes)``; of two classes, the second's are the first's negated."""
+    scores = model.decision_function(vectors)
+    return scores if scores.ndim == 2 else np.stack([-scores, scores], axis=1) / 2
 
 
 def _collect(
@@ -222,7 +268,7 @@ def _row(score: Score, keys: dict[str, str | int]) -> dict[str, object]:
 
 
 def _predictions(
-    held_out: HeldOut, decisions: FloatArray, names: tuple[str, ...], keys: dict[str, str]
+    held_out: HeldOut, decisions: FloatArray, names: tuple[str, ...], keys: dict[str, str | int]
 ) -> pl.DataFrame:
     pairs = np.arange(len(decisions))
     others = decisions.copy()
@@ -248,8 +294,10 @@ def _note(fitted: list[_Fold], unlabelled: int, protocol: str) -> str:
     parts = [f"{protocol} split; C = {PENALTY:g} / images fitted on"]
     stopped = [str(number) for number, fold in enumerate(fitted) if not fold.model.converged]
     if stopped:
-        passes = max(fold.model.iterations for fold in fitted)
-        parts.append(f"solver stopped after {passes} passes before converging in folds {', '.join(stopped)}")
+        gap = max(float((fold.model.gap / fold.model.objective).max()) for fold in fitted)
+        parts.append(
+            f"solver stopped in folds {', '.join(stopped)}, at most {gap:.1e} of the objective above its minimum"
+        )
     if unlabelled:
         parts.append(f"{unlabelled} images without a label left out")
     return "; ".join(parts)

@@ -64,9 +64,9 @@ def verdicts(scores: pl.DataFrame, audits: pl.DataFrame) -> pl.DataFrame:
     cross-validated; the attribute is decodable where the interval, stretched by half, is above guessing,
     one over the number of values (accuracy would have to be above the largest value's share; balanced
     accuracy is not moved by it). Unstretched, cells with nothing to see are flagged too often, as the
-    interval leaves out the choice of training images. *Neighbours*: share of an image's neighbours that have its attribute,
-    own group left out; they follow it where that exceeds permutation with adjusted p < 0.05. The
-    attribute is permuted within label, so this holds for entangled backgrounds too.
+    interval leaves out the choice of training images. *Neighbours*: share of an image's neighbours that
+    have its attribute, own group left out; they follow it where that exceeds permutation with adjusted
+    p < 0.05. The attribute is permuted within label, so this holds for entangled backgrounds too.
 
     ``background leads``
         Neighbours follow the background; where a neighbour shares only one of label and background it is

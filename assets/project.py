@@ -34,6 +34,8 @@ class Project(dg.ConfigurableResource[None]):
         ``coarse`` (3 × 2 cells) or ``study`` (10 × 5).
     k
         Neighbours per image that audits read.
+    repeats
+        Times the label's probes are done, each with its own split.
     seed
         Seed of every analysis.
     """
@@ -46,6 +48,7 @@ class Project(dg.ConfigurableResource[None]):
     stage_size: int = 256
     layout_grid: Literal["coarse", "study"] = "coarse"
     k: int = 15
+    repeats: int = 5
     seed: int = 0
 
     @classmethod

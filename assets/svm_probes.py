@@ -15,7 +15,7 @@ _PREDICTION_COLUMNS = [f.name for f in PROBE_PREDICTIONS.schema if f.name not in
 
 
 def _parameters(cell: Cell) -> dict[str, object]:
-    return {"seed": cell.project.seed}
+    return {"seed": cell.project.seed, "repeats": cell.project.repeats}
 
 
 def _make(cell: Cell) -> Made:
@@ -71,6 +71,7 @@ def _probe(cell: Cell, features: Features, target: str, values: list[str | None]
         target=target,
         seed=cell.project.seed,
         strata=strata,
+        repeats=cell.project.repeats if target == "label" else 1,
     )
 
 

@@ -241,6 +241,7 @@ PROBE_PREDICTIONS = _result_table(
         pa.field("predicted", pa.string()),
         pa.field("margin", pa.float64()),
         pa.field("correct", pa.bool_()),
+        pa.field("seed", pa.int64()),
     ],
 )
 NEIGHBORS = _result_table(

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-# What keeps a report of many cells small: pictures of layouts in all; cells up to which these have several panels; cells
-# with a sheet of neighbours, those that backgrounds lead first.
+# What keeps a report of many cells small: pictures of layouts in all; cells up to which these have several
+# panels; cells with a sheet of neighbours, those that backgrounds lead first.
 LAYOUT_PICTURES = 48
 SEVERAL_PANELS = 12
 NEIGHBOR_SHEETS = 24

@@ -72,13 +72,10 @@ def overview(tables: ReportTables) -> Overview:
         return Overview([], [])
     findings = tables.findings
     attributes = findings.filter(pl.col("confounder").is_not_null())
-    # The most often severe first, so that a wide grid is read from the left.
-    severe = pl.col("verdict").is_in(SEEN).sum().alias("severe")
-    ranked = (
-        attributes.group_by("confounder")
-        .agg(severe, pl.len())
-        .sort(["severe", "len", "confounder"], descending=[True, True, False])
-    )
+    # Those that lead most often first, so that a wide grid is read from the left.
+    counts = [(pl.col("verdict") == verdict).sum().alias(verdict) for verdict in SEEN]
+    ranked = attributes.group_by("confounder").agg(*counts, pl.len())
+    ranked = ranked.sort([*SEEN, "len", "confounder"], descending=[True, True, True, False])
     backgrounds = ranked["confounder"].to_list()
     rows = []
     for (encoder, dataset), cell in findings.sort("encoder", "dataset", maintain_order=True).group_by(
