@@ -126,7 +126,7 @@ class Encoder:
 def assemble(
     spec: EncoderSpec, tower: "torch.nn.Module", preprocess: "Callable[[Image.Image], torch.Tensor]", device: str
 ) -> Encoder:
-    """Return an encoder ready to run; its fingerprint covers every weight and the preprocessing's own description.
+    """Return an encoder ready to run; its fingerprint covers every weight, every layer and the preprocessing.
 
     Channels-last is how convolutions run fastest on a CPU; the values do not change.
 
@@ -139,10 +139,10 @@ def assemble(
     from PIL import Image
 
     tower = tower.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
-    # A function in the preprocessing is described with its address, which differs from one process to the next.
-    steps = re.sub(r" at 0x[0-9a-f]+", "", repr(preprocess))
-    described = {"architecture": spec.architecture, "feature": spec.feature, "preprocess": steps}
-    encoder = Encoder(spec, preprocess, tower, fingerprint(tower.state_dict(), described), device)
+    described = {"architecture": spec.architecture, "feature": spec.feature, "tower": tower, "preprocess": preprocess}
+    # A function is described with its address, which differs from one process to the next.
+    words = {what: re.sub(r" at 0x[0-9a-f]+", "", str(thing)) for what, thing in described.items()}
+    encoder = Encoder(spec, preprocess, tower, fingerprint(tower.state_dict(), words), device)
     shape = encoder.encode(preprocess(Image.new("RGB", (64, 64)))[None]).shape
     if shape != (1, spec.dimension):
         raise CounterstainError(

@@ -12,9 +12,9 @@ from analysis.report.pictures import (
     audit_picture,
     layout_picture,
     neighbors_picture,
-    with_report_p_values,
 )
 from analysis.report.tables import SEEN, seen_backgrounds, telling_neighbors
+from analysis.verdicts import adjust_p_values
 
 if TYPE_CHECKING:
     from analysis.report.tables import ReportTables
@@ -67,7 +67,7 @@ class CellView:
 def cell_views(tables: ReportTables) -> list[CellView]:
     """Prepare every cell, encoders of a data set together."""
     cells = tables.cells()
-    audits = with_report_p_values(tables)
+    audits = adjust_p_values(tables.neighbor_audits)
     sheets = sorted(cells, key=lambda cell: _severity(tables, *cell))[:NEIGHBOR_SHEETS]
     return [_cell_view(tables, audits, *cell, n_cells=len(cells), with_sheet=cell in sheets) for cell in cells]
 

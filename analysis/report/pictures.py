@@ -11,21 +11,24 @@ import polars as pl
 
 from analysis.figures import SheetRow, Tile, audit_figure, layout_figure, leaderboard_figure, neighbors_figure
 from analysis.layouts import COARSE_MIN_DIST, COARSE_N_NEIGHBORS
-from analysis.verdicts import adjust_p_values
 
 if TYPE_CHECKING:
     from analysis.report.tables import ReportTables
 
-_COLOURS = 96
+_COLOURS = 255
 
 
 def data_uri(png: bytes) -> str:
-    """Return a picture as a ``data:`` URI, its colours reduced: a figure has few, and shrinks to a third."""
+    """Return a picture as a ``data:`` URI, its colours reduced: a figure has few, and shrinks to a half.
+
+    Coverage and not frequency chooses the colours, or a rare class would be drawn in that of a frequent one.
+    """
     from PIL import Image
 
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
-        image.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+        reduced = image.convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        reduced.save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
@@ -109,8 +112,3 @@ def neighbors_picture(shown: pl.DataFrame, tables: ReportTables, dataset: str) -
         query = Tile(tables.thumbnails[dataset, str(image_id)], labels.get(image_id) or "unknown")
         rows.append(SheetRow(query, tuple(tiles)))
     return data_uri(neighbors_figure(rows, title="Images and their nearest neighbours")) if rows else None
-
-
-def with_report_p_values(tables: ReportTables) -> pl.DataFrame:
-    """Return the audits with p-values adjusted over all of the report's tests, as the verdicts read them."""
-    return adjust_p_values(tables.neighbor_audits)

