@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import sys
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -90,12 +92,11 @@ def materialize(
 
     project = _project(warehouse)
     with materializing.dagster_instance(project) as instance:
-        encoders: list[str | None] = [*encoder] if encoder else [None]
-        for name in encoders:  # encoder by encoder: each is loaded once
-            for data in dataset:
-                made = materializing.materialize(project, instance, data, name, asset)
-                cell = f"{data} x {name}" if name else data
-                typer.echo(f"{cell}: {', '.join(made) if made else 'nothing to do'}")
+        made = materializing.materialize(project, instance, dataset, encoder or [], asset)
+    for cell, names in groupby(made, key=itemgetter(0)):
+        typer.echo(f"{cell}: {', '.join(name for _, name in names)}")
+    if not made:
+        typer.echo("nothing to do")
 
 
 @app.command()

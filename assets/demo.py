@@ -12,7 +12,7 @@ from pipelines.phantoms import Modality, PhantomSpec, write_phantoms
 from pipelines.sources import DataSet
 from store.schema import CounterstainError
 
-IMAGES = 240
+IMAGES = 192
 ENCODERS = ("efficientnet_lite0", "untrained_vit_b16")
 # One set whose words and callipers have nothing to do with the label, and one in which they go with it.
 DATA_SETS = {"phantom_fair": 0.0, "phantom_confounded": 0.9}
@@ -46,9 +46,7 @@ def run_demo(project: Project) -> str:
                 draw_phantoms(folder, "ultrasound", IMAGES, 1.0, association, seed)
             add_dataset(warehouse, DataSet(name, "manifest", folder))
     with materializing.dagster_instance(project) as instance:
-        for encoder in ENCODERS:
-            for name in DATA_SETS:
-                materializing.materialize(project, instance, name, encoder)
+        materializing.materialize(project, instance, list(DATA_SETS), ENCODERS)
     return _found(project)
 
 

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -79,52 +79,66 @@ def _is_alive(pid: int) -> bool:
 
 
 def materialize(
-    project: Project, instance: dg.DagsterInstance, dataset: str, encoder: str | None, asset: str | None = None
-) -> list[str]:
-    """Make an asset of a cell and everything it needs that is missing or stale; without `asset`, all of them.
+    project: Project,
+    instance: dg.DagsterInstance,
+    datasets: Sequence[str],
+    encoders: Sequence[str] = (),
+    asset: str | None = None,
+) -> list[tuple[str, str]]:
+    """Make an asset of each data set × encoder, with what it needs that is missing or stale; without `asset`, all.
+
+    Encoder by encoder, so that each is loaded once; what is made over all cells comes last, once.
 
     Returns
     -------
-    list of str
-        The assets that were made; empty if everything was current.
+    list of (str, str)
+        Partition and asset of everything that was made, in order; empty if everything was current.
 
     Raises
     ------
     CounterstainError
-        If the data set, encoder or asset does not exist, the asset needs an encoder and none is given, or a step
+        If a data set, encoder or asset does not exist, the asset needs an encoder and none is given, or a step
         cannot do its work; what was made before stays.
     """
     warehouse = project.open()
-    names = list(STEPS) if asset is None else upstream_of(asset)
-    _check(warehouse, dataset, encoder, [STEPS[name] for name in names])
+    steps = [STEPS[name] for name in (STEPS if asset is None else upstream_of(asset))]
+    _check(warehouse, datasets, encoders, steps)
+    partitions = [
+        (step, *step.partition_of(dataset, encoder))
+        for encoder in encoders or [""]
+        for dataset in datasets
+        for step in steps
+        if step.scope != "all"
+    ]
+    partitions += [(step, "", "") for step in steps if step.scope == "all"]
     made = []
-    for name in names:
-        step = STEPS[name]
-        of_dataset, of_encoder = step.partition_of(dataset, encoder or "")
-        if step.state(Cell(project, warehouse, of_dataset, of_encoder)) != "current":
-            _materialize_one(project, instance, step, of_dataset, of_encoder)
-            made.append(name)
+    for step, dataset, encoder in partitions:
+        cell = Cell(project, warehouse, dataset, encoder)
+        if step.state(cell) != "current":
+            _materialize_one(instance, step, cell)
+            made.append((str(cell), step.name))
     return made
 
 
-def _check(warehouse: Warehouse, dataset: str, encoder: str | None, steps: list[Step]) -> None:
-    get_dataset(warehouse, dataset)
-    if encoder is None:
-        needing = [step.name for step in steps if step.scope == "cell"]
-        if needing:
-            raise CounterstainError(f"{needing[0]} needs an encoder: name one of {known_encoders(warehouse)}.")
-    elif encoder not in known_encoders(warehouse):
-        raise CounterstainError(f"no encoder {encoder!r}; encoders: {', '.join(known_encoders(warehouse))}.")
+def _check(warehouse: Warehouse, datasets: Sequence[str], encoders: Sequence[str], steps: list[Step]) -> None:
+    for dataset in datasets:
+        get_dataset(warehouse, dataset)
+    known = known_encoders(warehouse)
+    needing = [step.name for step in steps if step.scope == "cell"]
+    if needing and not encoders:
+        raise CounterstainError(f"{needing[0]} needs an encoder: name one of {', '.join(known)}.")
+    if unknown := [encoder for encoder in encoders if encoder not in known]:
+        raise CounterstainError(f"no encoder {unknown[0]!r}; encoders: {', '.join(known)}.")
 
 
-def _materialize_one(project: Project, instance: dg.DagsterInstance, step: Step, dataset: str, encoder: str) -> None:
-    keys = {"dataset": dataset, "cell": dg.MultiPartitionKey({"dataset": dataset, "encoder": encoder}), "all": None}
+def _materialize_one(instance: dg.DagsterInstance, step: Step, cell: Cell) -> None:
+    both = dg.MultiPartitionKey({"dataset": cell.dataset, "encoder": cell.encoder})
     dg.materialize(
         [as_asset(each, STEPS) for each in STEPS.values()],
         selection=[step.name],
-        partition_key=keys[step.scope] if dataset else None,
+        partition_key={"dataset": cell.dataset, "cell": both, "all": None}[step.scope],
         instance=instance,
-        resources={"project": project},
+        resources={"project": cell.project},
         tags={_PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}"},
         # The steps' own lines are printed by the command line; Dagster's events are in the UI.
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},

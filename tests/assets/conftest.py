@@ -22,7 +22,7 @@ class Ran:
     """A project, and what the main job made in it."""
 
     project: Project
-    made: list[str]
+    made: list[tuple[str, str]]
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, phantom_folder: Path) -> Ran:
     project = Project(warehouse=str(tmp_path_factory.mktemp("ran") / "warehouse"))
     add_dataset(project.open(), DataSet("phantoms", "manifest", phantom_folder))
     with materializing.dagster_instance(project) as instance:
-        made = materializing.materialize(project, instance, "phantoms", ENCODER)
+        made = materializing.materialize(project, instance, ["phantoms"], [ENCODER])
     return Ran(project, made)
 
 

@@ -68,7 +68,7 @@ def test_from_a_folder_to_a_search(tmp_path: Path) -> None:
         "benign/0.png" in run(warehouse, "datasets", "add", "mine", "--reader", "folder", "--root", str(folder)).stdout
     )
     done = run(warehouse, "materialize", "--dataset", "mine", "--encoder", ENCODER, "--asset", "embeddings")
-    assert done.stdout == f"mine x {ENCODER}: images, embeddings\n"
+    assert done.stdout == f"mine: images\nmine x {ENCODER}: embeddings\n"
     rejects = json.loads(run(warehouse, "sql", "--json", "SELECT uri, reason FROM rejects").stdout)
     assert [r["uri"] for r in rejects] == ["benign/torn.png"]
     assert "truncated" in rejects[0]["reason"]

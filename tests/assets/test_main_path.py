@@ -30,7 +30,9 @@ def _score(project: Project, **names: str) -> dict[str, float]:
 
 
 def test_everything_is_made_in_order(ran: Ran) -> None:
-    assert ran.made == list(STEPS)
+    cell = f"phantoms x {ENCODER}"
+    places = {"dataset": "phantoms", "cell": cell, "all": "all cells"}
+    assert ran.made == [(places[step.scope], name) for name, step in STEPS.items()]
 
 
 def test_every_image_has_a_finite_vector_joined_with_its_metadata(ran: Ran) -> None:
@@ -88,7 +90,7 @@ def test_neighbours_leave_out_the_image_and_its_patient(ran: Ran) -> None:
 def test_again_there_is_nothing_to_do(ran: Ran) -> None:
     versions = ran.project.open().versions()
     with materializing.dagster_instance(ran.project) as instance:
-        assert materializing.materialize(ran.project, instance, "phantoms", ENCODER) == []
+        assert materializing.materialize(ran.project, instance, ["phantoms"], [ENCODER]) == []
     assert ran.project.open().versions() == versions
     (row,) = materializing.states(ran.project)
     assert {row[name] for name in STEPS} == {"current"}
@@ -130,13 +132,13 @@ def test_the_report_says_what_was_found(ran: Ran) -> None:
 def test_a_correction_reaches_the_scores_without_encoding(project: Project, phantom_folder: Path) -> None:
     add_dataset(project.open(), DataSet("phantoms", "manifest", phantom_folder))
     with materializing.dagster_instance(project) as instance:
-        materializing.materialize(project, instance, "phantoms", ENCODER, "neighbor_audits")
+        materializing.materialize(project, instance, ["phantoms"], [ENCODER], "neighbor_audits")
         before = project.open().frame("neighbor_audits").filter(metric="label_agreement").collect()["value"][0]
         images = project.open().frame("images").select("image_id", "label").sort("image_id").collect()
         # Every label is moved on by one image: neighbours then agree by chance only.
         project.open().correct("phantoms", images.with_columns(pl.col("label").shift(-1, fill_value="benign")))
-        made = materializing.materialize(project, instance, "phantoms", ENCODER, "neighbor_audits")
-    assert made == ["embeddings", "neighbor_audits"]
+        made = materializing.materialize(project, instance, ["phantoms"], [ENCODER], "neighbor_audits")
+    assert [asset for _, asset in made] == ["embeddings", "neighbor_audits"]
     summary = json.loads(latest_runs(project.open()).filter(asset="embeddings")["summary"][0])
     assert summary["encoded now"] == 0
     after = project.open().frame("neighbor_audits").filter(metric="label_agreement").collect()["value"][0]

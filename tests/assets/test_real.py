@@ -42,8 +42,8 @@ def test_published_accuracy(
 ) -> None:
     add_dataset(project.open(), DataSet(name, reader, real_data / place))
     with materializing.dagster_instance(project) as instance:
-        made = materializing.materialize(project, instance, name, ENCODER, "svm_probes")
-    assert made == ["images", "embeddings", "svm_probes"]
+        made = materializing.materialize(project, instance, [name], [ENCODER], "svm_probes")
+    assert [asset for _, asset in made] == ["images", "embeddings", "svm_probes"]
     assert project.open().vectors(ENCODER, name).vectors.shape == (images, 1280)
     assert _accuracies(project, name) == {
         "cv": pytest.approx(cv, abs=tolerance),
@@ -54,7 +54,7 @@ def test_published_accuracy(
 def test_medmnist_splits_are_kept(real_data: Path, project: Project) -> None:
     add_dataset(project.open(), DataSet("pneumoniamnist", "medmnist", real_data / "pneumoniamnist.npz"))
     with materializing.dagster_instance(project) as instance:
-        materializing.materialize(project, instance, "pneumoniamnist", None, "images")
+        materializing.materialize(project, instance, ["pneumoniamnist"], asset="images")
     counts = project.open().sql(
         "SELECT split, label, count(*) FROM images WHERE split = 'train' GROUP BY ALL ORDER BY ALL"
     )
