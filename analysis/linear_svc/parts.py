@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.preprocessing import StandardScaler
 
 from analysis.linear_svc.newton import (
     BinaryProblems,
@@ -91,6 +90,8 @@ def _standardisation(X: FloatArray, *, standardize: bool) -> tuple[FloatArray, F
     """Mean and scale ``(d,)`` as StandardScaler takes them."""
     if not standardize:
         return np.zeros(X.shape[1]), np.ones(X.shape[1])
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler().fit(X)
     return scaler.mean_.astype(np.float64), scaler.scale_.astype(np.float64)
 

@@ -19,7 +19,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from analysis.linear_svc import ExactLinearSVC, FoldModel, fit_folds, newton, parts
+from analysis.linear_svc import FoldModel, fit_folds, newton, parts
+from analysis.linear_svc.estimator import ExactLinearSVC
 
 Array = npt.NDArray[Any]
 
