@@ -195,7 +195,7 @@ def demo(warehouse: WarehouseOption = None) -> None:
     """Run the main job on phantoms, from drawing them to the bias report, and say what was found."""
     from assets.demo import run_demo
 
-    typer.echo(run_demo(_project(warehouse)))
+    typer.echo(run_demo(_project(warehouse), sys.argv[0]))
 
 
 @app.command()

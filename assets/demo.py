@@ -35,8 +35,11 @@ def draw_phantoms(folder: Path, modality: str, images: int, strength: float, ass
     return write_phantoms(folder, spec)
 
 
-def run_demo(project: Project) -> str:
-    """Draw two phantom data sets, run everything on them with two encoders; return what was found and where to look."""
+def run_demo(project: Project, program: str) -> str:
+    """Draw two phantom data sets, run everything on them with two encoders; return what was found and where to look.
+
+    `program` is how the command line was called, for the commands to try next.
+    """
     warehouse = project.open()
     with materializing.dagster_instance(project):
         for seed, (name, association) in enumerate(DATA_SETS.items()):
@@ -47,22 +50,25 @@ def run_demo(project: Project) -> str:
             add_dataset(warehouse, DataSet(name, "manifest", folder))
     with materializing.dagster_instance(project) as instance:
         materializing.materialize(project, instance, list(DATA_SETS), ENCODERS)
-    return _found(project)
+    return _found(project, program)
 
 
-def _found(project: Project) -> str:
-    warehouse = project.open()
-    findings = warehouse.frame("findings").sort("dataset", "encoder", "row").collect()
-    lines = ["", "What was found", ""]
-    lines += [f"  {row['dataset']} x {row['encoder']}: {row['sentence']}" for row in findings.iter_rows(named=True)]
-    report = report_path(project)
-    question = "SELECT encoder, dataset, target, value FROM probe_scores WHERE fold IS NULL AND metric = 'accuracy'"
+def _found(project: Project, program: str) -> str:
+    """Return the verdicts, cell by cell, and where to read more."""
+    findings = project.open().frame("findings").sort("dataset", "encoder", "row").collect()
+    lines = ["", "What each encoder separates the images by:"]
+    for (dataset, encoder), rows in findings.group_by("dataset", "encoder", maintain_order=True):
+        lines += ["", f"  {dataset} x {encoder}"]
+        lines += [
+            f"    {what or 'label':14} {verdict}" for what, verdict in rows.select("confounder", "verdict").rows()
+        ]
+    place = f"--warehouse {project.warehouse}"
     lines += [
         "",
-        "Where to look",
+        "Where to look:",
         "",
-        f"  the report     {report}",
-        f"  the Dagster UI counterstain ui --warehouse {project.warehouse}",
-        f'  in SQL         counterstain sql --warehouse {project.warehouse} "{question}"',
+        f"  the report      {report_path(project)}",
+        f"  the Dagster UI  {program} ui {place}",
+        f'  in SQL          {program} sql {place} "SELECT dataset, encoder, sentence FROM findings"',
     ]
     return "\n".join(lines)

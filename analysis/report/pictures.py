@@ -18,18 +18,24 @@ if TYPE_CHECKING:
 _COLOURS = 255
 
 
-def data_uri(png: bytes) -> str:
-    """Return a picture as a ``data:`` URI, its colours reduced: a figure has few, and shrinks to a half.
+def data_uri(png: bytes, *, photographs: bool = False) -> str:
+    """Return a picture as a ``data:`` URI, at about half its size.
 
-    Coverage and not frequency chooses the colours, or a rare class would be drawn in that of a frequent one.
+    A chart's colours are reduced; coverage and not frequency chooses them, or a rare class would be drawn in the
+    colour of a frequent one. Photographs become a JPEG.
     """
     from PIL import Image
 
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
-        reduced = image.convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        picture = image.convert("RGB")
+    if photographs:
+        picture.save(buffer, "JPEG", quality=88)
+    else:
+        reduced = picture.quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         reduced.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    kind = "jpeg" if photographs else "png"
+    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def layout_picture(points: pl.DataFrame, quality: pl.DataFrame, values: pl.DataFrame, *, panels: int) -> str:
@@ -111,4 +117,6 @@ def neighbors_picture(shown: pl.DataFrame, tables: ReportTables, dataset: str) -
         ]
         query = Tile(tables.thumbnails[dataset, str(image_id)], labels.get(image_id) or "unknown")
         rows.append(SheetRow(query, tuple(tiles)))
-    return data_uri(neighbors_figure(rows, title="Images and their nearest neighbours")) if rows else None
+    if not rows:
+        return None
+    return data_uri(neighbors_figure(rows, title="Images and their nearest neighbours"), photographs=True)

@@ -233,7 +233,7 @@ def test_text_from_data_is_only_text(tables):
     changed["probe_scores"] = scores.with_columns(pl.col("stratum").str.replace("breast", HOSTILE, literal=True))
     document = Document(render_report(ReportTables(**changed)))
     assert document.all("script") == []
-    assert all(image["src"].startswith("data:image/png;base64,") for image in document.all("img"))
+    assert all(image["src"].startswith("data:image/") for image in document.all("img"))
     assert not any(name.startswith("on") for _, attributes in document.tags for name in attributes)
     assert HOSTILE in document.words
     assert "49" not in re.findall(r"\{\{ (\S+) \}\}", document.words)
