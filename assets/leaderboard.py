@@ -22,6 +22,7 @@ def _make(cell: Cell) -> Made:
         & (pl.col("stratum") == "all")
         & pl.col("fold").is_null()
         & pl.col("value").is_not_null()
+        & pl.col("protocol").is_in(["published", "grouped"])
     )
     if summary.is_empty():
         raise CounterstainError("no probe scores yet: materialize svm_probes of at least one cell first.")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import dagster as dg
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from pipelines.encoder import LoadOptions
 from store import Warehouse, open_warehouse
@@ -27,7 +27,7 @@ class Project(dg.ConfigurableResource[None]):
     batch_size
         Images per forward pass. Small by default: on a CPU, activations that fit its caches are twice as fast.
     workers
-        Threads that read, decode and preprocess.
+        Threads that take images from file to vector, at most the number of cores.
     stage_size
         Encoded images staged at once; a run that is killed loses no more, nor more than some seconds' work.
     layout_grid
@@ -43,13 +43,13 @@ class Project(dg.ConfigurableResource[None]):
     warehouse: str = "warehouse"
     checkpoint_dir: str = ""
     device: str = "cpu"
-    batch_size: int = 8
-    workers: int = 2
-    stage_size: int = 256
+    batch_size: int = Field(8, ge=1)
+    workers: int = Field(2, ge=1)
+    stage_size: int = Field(256, ge=1)
     layout_grid: Literal["coarse", "study"] = "coarse"
-    k: int = 15
-    repeats: int = 5
-    seed: int = 0
+    k: int = Field(15, ge=1)
+    repeats: int = Field(5, ge=1)
+    seed: int = Field(0, ge=0)
 
     @classmethod
     def from_environment(

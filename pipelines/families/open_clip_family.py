@@ -41,7 +41,7 @@ def load(spec: EncoderSpec, options: LoadOptions) -> Encoder:
         model = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True, weights_only=True)
     # What open_clip, torch and safetensors raise for a checkpoint that is damaged, holds code, or does not fit.
     except (
-        RuntimeError, ValueError, TypeError, OSError, LookupError, AttributeError, EOFError,
+        RuntimeError, ValueError, TypeError, OSError, KeyError, AttributeError, EOFError,
         AssertionError, StopIteration, UnpicklingError, SafetensorError,
     ) as error:  # fmt: skip
         raise CounterstainError(f"{spec.name}: cannot load {folder}: {error}") from error

@@ -222,9 +222,10 @@ def test_sql_refuses_to_write(ran: Ran) -> None:
     assert "read-only" in run(ran.project.warehouse, "sql", "DELETE FROM images", ok=False).message
 
 
-def test_a_setting_that_does_not_fit() -> None:
-    with pytest.raises(CounterstainError, match="COUNTERSTAIN_BATCH_SIZE='many'"):
-        Project.from_environment({"COUNTERSTAIN_BATCH_SIZE": "many"})
+@pytest.mark.parametrize("value", ["many", "0", "-1"])
+def test_a_setting_that_does_not_fit(value: str) -> None:
+    with pytest.raises(CounterstainError, match=f"COUNTERSTAIN_WORKERS='{value}'"):
+        Project.from_environment({"COUNTERSTAIN_WORKERS": value})
 
 
 def test_killed_while_encoding(tmp_path: Path, phantom_folder: Path) -> None:

@@ -58,11 +58,13 @@ def test_the_planted_background_is_found(ran: Ran) -> None:
 
 
 def test_published_and_grouped_scores_stand_side_by_side(ran: Ran) -> None:
-    scores = ran.project.open().frame("probe_scores").filter(target="label", metric="accuracy", stratum="all").collect()
+    both = pl.col("protocol").is_in(["published", "grouped"])
+    label = {"target": "label", "metric": "accuracy", "stratum": "all"}
+    scores = ran.project.open().frame("probe_scores").filter(both, **label).collect()
     assert set(scores.select("protocol", "split").unique().iter_rows()) == {
         (protocol, split) for protocol in ("published", "grouped") for split in ("cv", "test")
     }
-    assert scores.filter(pl.col("fold").is_not_null()).height == 20
+    assert scores.filter(pl.col("fold").is_not_null()).height == 20 * ran.project.repeats
     summary = scores.filter(pl.col("fold").is_null())
     assert (summary["ci_low"] <= summary["value"]).all()
     assert (summary["value"] <= summary["ci_high"]).all()
