@@ -57,13 +57,15 @@ class ProbeResult:
     ----------
     scores
         Columns of `SCORES_SCHEMA`. `fold` is null for the mean over folds and repeats, which has the first repeat's
-        `seed`, and as interval the mean of the repeats' bounds; `stratum` is ``all`` or ``attribute=value``.
+        `seed`, and as interval the mean of the repeats' bounds; `stratum` is ``all`` or ``attribute=value``. `value`
+        is null for ``auroc`` of a part where one class occurs.
     predictions
         Columns of `PREDICTIONS_SCHEMA`: out-of-fold (``cv``, every image that is not test, once) and on
         the test part (``test``, every test image once per fold model). `row` counts the rows given;
         `margin` is the decision value of the true class less the best other, so above 0 where correct.
     note
-        Choices and what went wrong: folds whose solver was stopped, images left out.
+        Choices and what went wrong: folds whose solver was stopped or whose model predicts one class only, images
+        left out.
     """
 
     scores: pl.DataFrame
@@ -178,17 +180,19 @@ def _probe_once(
         held_out, decisions = _collect(fitted, part, labelled.codes, known, groups)
         predictions.append(_predictions(held_out, decisions, labelled.names, {**keys, "split": part, "seed": seed}))
         for stratum, member in _strata(columns, n):
+            kept = member[held_out.row]
             drawn = score_held_out(
-                _select(held_out, member[held_out.row]),
+                _select(held_out, kept),
                 n_classes=len(labelled.names),
                 n_folds=folds,
                 seed=seed,
+                decisions=decisions[kept],
             )
             scores.extend(_row(score, {**keys, "split": part, "stratum": stratum, "seed": seed}) for score in drawn)
     return ProbeResult(
         pl.DataFrame(scores, schema=SCORES_SCHEMA),
         pl.concat(predictions),
-        _note(fitted, n - len(known), protocol),
+        _note(fitted, n - len(known), protocol, labelled.names),
     )
 
 
@@ -290,7 +294,7 @@ def _predictions(
     )
 
 
-def _note(fitted: list[_Fold], unlabelled: int, protocol: str) -> str:
+def _note(fitted: list[_Fold], unlabelled: int, protocol: str, names: tuple[str, ...]) -> str:
     parts = [f"{protocol} split; C = {PENALTY:g} / images fitted on"]
     stopped = [str(number) for number, fold in enumerate(fitted) if not fold.model.converged]
     if stopped:
@@ -298,6 +302,10 @@ def _note(fitted: list[_Fold], unlabelled: int, protocol: str) -> str:
         parts.append(
             f"solver stopped in folds {', '.join(stopped)}, at most {gap:.1e} of the objective above its minimum"
         )
+    for number, fold in enumerate(fitted):
+        predicted = np.unique(np.concatenate([values.argmax(axis=1) for _, values in fold.predictions.values()]))
+        if len(predicted) == 1:
+            parts.append(f"degenerate: fold {number} predicts {names[predicted[0]]} only")
     if unlabelled:
         parts.append(f"{unlabelled} images without a label left out")
     return "; ".join(parts)

@@ -13,12 +13,12 @@ def picture(png: bytes, alternative: str) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(f"![{alternative}](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
-def table(frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
-    """Return a frame as a markdown table, its first `MAX_ROWS` rows; cells are text, never markup."""
+def table(frame: pl.DataFrame, max_rows: int = MAX_ROWS) -> dg.MarkdownMetadataValue:
+    """Return a frame as a markdown table, its first `max_rows` rows; cells are text, never markup."""
     lines = ["| " + " | ".join(map(_cell, frame.columns)) + " |", "|" + " --- |" * frame.width]
-    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in frame.head(MAX_ROWS).iter_rows()]
-    if frame.height > MAX_ROWS:
-        lines.append(f"\n… and {frame.height - MAX_ROWS} more rows")
+    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in frame.head(max_rows).iter_rows()]
+    if frame.height > max_rows:
+        lines.append(f"\n… and {frame.height - max_rows} more rows")
     return dg.MetadataValue.md("\n".join(lines))
 
 

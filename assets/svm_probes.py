@@ -1,7 +1,10 @@
 """``svm_probes``: what a linear classifier reads out of a cell's features: the label, and the background."""
 
+from collections.abc import Iterable
+
 import polars as pl
 
+from analysis.bias_probes import bias_probes
 from analysis.probes import ProbeResult, probe
 from assets import display
 from assets.features import Features, embeddings_version, read_features, user_errors
@@ -19,28 +22,47 @@ def _parameters(cell: Cell) -> dict[str, object]:
 
 
 def _make(cell: Cell) -> Made:
+    from threadpoolctl import threadpool_limits
+
+    # The fits are many and small: threads cost more than they bring, and their number would change the last digits.
+    with threadpool_limits(1, user_api="blas"):
+        return _probe_cell(cell)
+
+
+def _probe_cell(cell: Cell) -> Made:
     features = read_features(cell)
     log.info("  label, published protocol")
     with user_errors(cell):
         published = _probe(cell, features, "label", features.labels, "published")
-    results = [published]
+    results = {("label", "published"): published}
     # Whether a data set has enough groups, or enough images of an attribute, is a finding and not a failure.
     undefined: list[dict[str, object]] = []
     for target, values in {"label": features.labels, **features.backgrounds}.items():
         log.info("  %s, grouped protocol", target)
         try:
-            results.append(_probe(cell, features, target, values, "grouped"))
+            results[target, "grouped"] = _probe(cell, features, target, values, "grouped")
         except ValueError as error:
             undefined.append({"target": target, "protocol": "grouped", "note": f"undefined: {error}"})
-    scores = _scores(results, undefined, cell.project.seed)
+    log.info("  bias probes")
+    with user_errors(cell):
+        bias = bias_probes(
+            features.vectors,
+            features.labels,
+            features.groups,
+            features.backgrounds,
+            seed=cell.project.seed,
+            grouped=results.get(("label", "grouped")),
+            published=published,
+        )
+    scores = pl.concat([_scores(results.values(), undefined, cell.project.seed), bias.select(_SCORE_COLUMNS)])
     names = {"dataset": cell.dataset, "encoder": cell.encoder}
     write_results(cell.warehouse, PROBE_SCORES, scores, **names)
-    predictions = _predictions(results, features.images["image_id"])
+    predictions = _predictions(results.values(), features.images["image_id"])
     write_results(cell.warehouse, PROBE_PREDICTIONS, predictions, **names)
-    whole = scores.filter((pl.col("stratum") == "all") & pl.col("fold").is_null() & (pl.col("metric") == "accuracy"))
-    headline = published.scores.filter(
-        (pl.col("stratum") == "all") & pl.col("fold").is_null() & (pl.col("metric") == "accuracy")
+    whole = scores.filter(
+        pl.col("fold").is_null(), pl.col("protocol").is_in(["published", "grouped"]), stratum="all", metric="accuracy"
     )
+    headline = whole.filter(target="label", protocol="published")
     by_split = {row["split"]: row for row in headline.iter_rows(named=True)}
     known = pl.Series(features.labels, dtype=pl.String).drop_nulls()
     majority = known.value_counts(normalize=True, name="share").select(pl.col("share").max()).item()
@@ -50,7 +72,10 @@ def _make(cell: Cell) -> Made:
         tables=("probe_scores", "probe_predictions"),
         summary={f"published {split} accuracy": row["value"] for split, row in by_split.items()},
         metadata={
-            "accuracy": display.table(whole.select("target", "protocol", "split", "value", "ci_low", "ci_high", "n"))
+            "accuracy": display.table(whole.select("target", "protocol", "split", "value", "ci_low", "ci_high", "n")),
+            "bias probes": display.table(
+                bias.select("protocol", "target", "stratum", "metric", "value", "ci_low", "ci_high", "n"), max_rows=200
+            ),
         },
         checks={
             "above_chance": Check(
@@ -75,13 +100,13 @@ def _probe(cell: Cell, features: Features, target: str, values: list[str | None]
     )
 
 
-def _scores(results: list[ProbeResult], undefined: list[dict[str, object]], seed: int) -> pl.DataFrame:
+def _scores(results: Iterable[ProbeResult], undefined: list[dict[str, object]], seed: int) -> pl.DataFrame:
     defined = [result.scores.with_columns(pl.lit(result.note).alias("note")) for result in results]
     rows = [{"split": "cv", "stratum": "all", "metric": "accuracy", "seed": seed, **row} for row in undefined]
     return pl.concat([*defined, pl.DataFrame(rows, schema=defined[0].schema)]).select(_SCORE_COLUMNS)
 
 
-def _predictions(results: list[ProbeResult], image_ids: pl.Series) -> pl.DataFrame:
+def _predictions(results: Iterable[ProbeResult], image_ids: pl.Series) -> pl.DataFrame:
     rows = pl.concat(result.predictions for result in results)
     return rows.with_columns(image_ids.gather(rows["row"]).alias("image_id")).select(_PREDICTION_COLUMNS)
 
@@ -89,7 +114,8 @@ def _predictions(results: list[ProbeResult], image_ids: pl.Series) -> pl.DataFra
 STEP = Step(
     name="svm_probes",
     description="The study's linear SVM on the label, as published and with groups kept together, by background "
-    "stratum; and the same probe on each background attribute: how well an encoder shows what it should not need.",
+    "stratum; the same probe on each background attribute: how well an encoder shows what it should not need; and the "
+    "bias probes: transfer between strata, confounding walk, controls, erasure.",
     group="analysis",
     kinds=frozenset({"scikitlearn", "lancedb"}),
     scope="cell",

@@ -20,6 +20,7 @@ REFERENCE = {
     "accuracy": accuracy_score,
     "macro_f1": lambda t, p: f1_score(t, p, average="macro", labels=np.unique(t), zero_division=0),
     "balanced_accuracy": balanced_accuracy_score,
+    "weighted_f1": lambda t, p: f1_score(t, p, average="weighted", zero_division=0),
 }
 
 
@@ -107,9 +108,9 @@ def test_frames_have_their_columns(published):
     assert published.scores.schema == SCORES_SCHEMA
     assert published.predictions.schema == PREDICTIONS_SCHEMA
     assert set(published.scores["stratum"]) == {"all", "site=axilla", "site=breast", "site=none"}
-    assert set(published.scores["metric"]) == set(REFERENCE)
-    # 2 splits, 4 strata, 3 metrics, 5 folds and a summary; no fold is without a stratum here.
-    assert len(published.scores) == 2 * 4 * 3 * 6
+    assert set(published.scores["metric"]) == {*REFERENCE, "auroc"}
+    # 2 splits, 4 strata, 5 metrics, 5 folds and a summary; no fold is without a stratum here.
+    assert len(published.scores) == 2 * 4 * 5 * 6
     assert published.scores.null_count()["value"].item() == 0
 
 
