@@ -37,7 +37,7 @@ bench: setup  ## Measure speed against named baselines
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/python benchmarks/linear_svc.py
 
-clean:  ## Remove the environment and the demo's warehouse
-	rm -rf .venv warehouse
+clean:  ## Remove the environment and caches; warehouses stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 .PHONY: help setup demo ui test lint check bench clean

@@ -48,7 +48,9 @@ def _make(cell: Cell) -> Made:
         tables=("findings",),
         summary=dict(counts.iter_rows()),
         metadata={
-            "findings": display.table(found.select("dataset", "encoder", "confounder", "verdict", "sentence")),
+            "findings": display.table(
+                found.select("dataset", "encoder", "confounder", "verdict", "sentence"), 200, 1000
+            ),
             "report": dg.MetadataValue.path(path),
         },
     )

@@ -41,13 +41,12 @@ def run_demo(project: Project, program: str) -> str:
     `program` is how the command line was called, for the commands to try next.
     """
     warehouse = project.open()
-    with materializing.dagster_instance(project):
-        for seed, (name, association) in enumerate(DATA_SETS.items()):
-            folder = project.home() / "phantoms" / name
-            if not (folder / "manifest.csv").exists():
-                log.info("drawing %d images of %s", IMAGES, name)
-                draw_phantoms(folder, "ultrasound", IMAGES, 1.0, association, seed)
-            add_dataset(warehouse, DataSet(name, "manifest", folder))
+    for seed, (name, association) in enumerate(DATA_SETS.items()):
+        folder = project.home() / "phantoms" / name
+        if not (folder / "manifest.csv").exists():
+            log.info("drawing %d images of %s", IMAGES, name)
+            draw_phantoms(folder, "ultrasound", IMAGES, 1.0, association, seed)
+        add_dataset(warehouse, DataSet(name, "manifest", folder))
     with materializing.dagster_instance(project) as instance:
         materializing.materialize(project, instance, list(DATA_SETS), ENCODERS)
     return _found(project, program)

@@ -1,5 +1,6 @@
 """``embeddings``: an encoder's vector of every image of a data set, joined with what is known of the image."""
 
+import hashlib
 import json
 import time
 from functools import lru_cache
@@ -32,7 +33,15 @@ _loaded = lru_cache(maxsize=1)(load_encoder)
 
 
 def _inputs(cell: Cell) -> dict[str, str]:
-    return {"images": data_version(cell.warehouse, "images", dataset=cell.dataset)}
+    inputs = {"images": data_version(cell.warehouse, "images", dataset=cell.dataset)}
+    if cell.encoder not in encoder_specs():
+        table = EMBEDDINGS_PREFIX + cell.encoder
+        inputs["vectors"] = data_version(cell.warehouse, table, columns=["fingerprint"], dataset=cell.dataset)
+    elif folder := cell.project.load_options().local_checkpoint(cell.encoder):
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        inputs["checkpoint"] = hashlib.sha256(repr(states).encode()).hexdigest()[:32]
+    return inputs
 
 
 def _parameters(cell: Cell) -> dict[str, object]:
@@ -46,6 +55,11 @@ def _make(cell: Cell) -> Made:
     if cell.encoder in encoder_specs():
         fingerprint, encoded = _encode(cell, _loaded(cell.encoder, cell.project.load_options()))
     else:
+        if not _inputs(cell)["vectors"]:
+            raise CounterstainError(
+                f"{cell.encoder!r} has no vectors of data set {cell.dataset!r}: bring them in with "
+                "`counterstain embeddings import`."
+            )
         # Its vectors came with their own fingerprint; only what is known of the images can have changed.
         refresh_metadata(cell.warehouse, cell.encoder, cell.dataset)
         fingerprint, encoded = "imported", 0

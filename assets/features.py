@@ -53,6 +53,11 @@ def user_errors(cell: Cell) -> Iterator[None]:
         raise CounterstainError(f"{cell}: {error}") from error
 
 
+def group_parameters(cell: Cell) -> dict[str, object]:
+    """Return the registered group columns: they decide splits, exclusions and intervals."""
+    return {"groups": list(get_dataset(cell.warehouse, cell.dataset).groups)}
+
+
 def embeddings_version(cell: Cell) -> dict[str, str]:
     """Return the version of a cell's vectors and metadata, as an input of an analysis."""
     table = EMBEDDINGS_PREFIX + cell.encoder

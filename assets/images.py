@@ -42,9 +42,9 @@ def _make(cell: Cell) -> Made:
     classes = images["label"].value_counts(sort=True)
     rejected = len(ingest.rejects) / (len(ingest.rejects) + images.height)
     copies = images.height - images["content_hash"].n_unique()
-    metadata = {"classes": display.table(classes), "contact sheet": _contact_sheet(cell, images)}
+    metadata = {"labels": display.table(classes), "contact sheet": _contact_sheet(cell, images)}
     if ingest.rejects:
-        metadata["rejects"] = display.table(pl.DataFrame(ingest.rejects).select("uri", "reason"))
+        metadata["rejected files"] = display.table(pl.DataFrame(ingest.rejects).select("uri", "reason"))
     return Made(
         rows=images.height,
         data_version=data_version(cell.warehouse, "images", dataset=cell.dataset),

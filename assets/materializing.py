@@ -103,6 +103,7 @@ def materialize(
     warehouse = project.open()
     steps = [STEPS[name] for name in (STEPS if asset is None else upstream_of(asset))]
     _check(warehouse, datasets, encoders, steps)
+    sync_partitions(instance, warehouse)
     partitions = [
         (step, *step.partition_of(dataset, encoder))
         for encoder in encoders or [""]
@@ -146,7 +147,10 @@ def _materialize_one(instance: dg.DagsterInstance, step: Step, cell: Cell) -> No
 
 
 def states(project: Project) -> list[dict[str, str]]:
-    """Return a row per cell that was begun, with each asset's state: ``current``, ``stale`` or ``missing``."""
+    """Return a row per cell that was begun, with each asset's state: ``current``, ``stale`` or ``missing``.
+
+    Where the files of a data set cannot be looked at, the state is ``source away``.
+    """
     warehouse = project.open()
     runs = latest_runs(warehouse).filter(pl.col("encoder") != "")
     rows = []
@@ -156,6 +160,13 @@ def states(project: Project) -> list[dict[str, str]]:
             row = {"dataset": dataset, "encoder": encoder}
             for step in STEPS.values():
                 cell = Cell(project, warehouse, *step.partition_of(dataset, encoder))
-                row[step.name] = step.state(cell)
+                row[step.name] = _state(step, cell)
             rows.append(row)
     return rows
+
+
+def _state(step: Step, cell: Cell) -> str:
+    try:
+        return step.state(cell)
+    except CounterstainError:
+        return "source away"

@@ -7,7 +7,7 @@ from analysis.audits import run_audits
 from analysis.figures import SheetRow, Tile, audit_figure, neighbors_figure
 from analysis.neighbors import Neighbors, cosine_neighbors
 from assets import display
-from assets.features import Features, embeddings_version, read_features, user_errors
+from assets.features import Features, embeddings_version, group_parameters, read_features, user_errors
 from assets.step import Cell, Check, Made, Step
 from store.results import write_results
 from store.runs import data_version
@@ -21,7 +21,7 @@ SHEET_NEIGHBORS = 7
 
 
 def _parameters(cell: Cell) -> dict[str, object]:
-    return {"k": cell.project.k, "seed": cell.project.seed}
+    return {"k": cell.project.k, "seed": cell.project.seed, **group_parameters(cell)}
 
 
 def _make(cell: Cell) -> Made:

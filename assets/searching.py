@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 import torch
 
+from assets.partitions import known_encoders
 from assets.project import Project
 from pipelines.decoding import open_image, to_rgb
 from pipelines.encoders import encoder_specs, load_encoder
@@ -28,6 +29,8 @@ def search_image(
     path = Path(image)
     if not path.is_file():
         return warehouse.search(encoder, image, dataset=dataset, where=where, k=k)
+    if encoder not in known_encoders(warehouse):
+        raise CounterstainError(f"no encoder {encoder!r}; encoders: {', '.join(known_encoders(warehouse))}.")
     if encoder not in encoder_specs():
         raise CounterstainError(
             f"{encoder!r} was imported, so new images cannot be encoded: give the id of a stored one."

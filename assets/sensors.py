@@ -5,7 +5,7 @@ import json
 import dagster as dg
 
 from assets.jobs import read_images
-from assets.partitions import datasets_partitions, known_datasets, sync_partitions
+from assets.partitions import known_datasets, sync_partitions
 from assets.project import Project
 from assets.registry import get_dataset
 from pipelines.readers import reader_of
@@ -33,7 +33,6 @@ def watch_images(context: dg.SensorEvaluationContext, project: Project) -> dg.Se
             now[name] = seen.get(name, "")
     changed = [name for name, fingerprint in now.items() if fingerprint and seen.get(name) != fingerprint]
     return dg.SensorResult(
-        run_requests=[dg.RunRequest(run_key=f"{name}:{now[name]}", partition_key=name) for name in changed],
-        dynamic_partitions_requests=[datasets_partitions.build_add_request(changed)] if changed else [],
+        run_requests=[dg.RunRequest(partition_key=name) for name in changed],
         cursor=json.dumps(now),
     )

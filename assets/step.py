@@ -19,6 +19,7 @@ from assets.partitions import cells_partitions, datasets_partitions
 from assets.project import Project
 from store import Warehouse
 from store.runs import Run, latest_run, record_run
+from store.schema import CounterstainError
 
 # Captured by Dagster into a run's log, and printed by the command line.
 log = logging.getLogger("counterstain")
@@ -166,10 +167,20 @@ def _as_asset(step: Step, steps: Mapping[str, Step]) -> dg.AssetsDefinition:
     def compute(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster reads it
         warehouse = project.open()
         made: dict[str, Made] = {}
+        failed: dict[str, CounterstainError] = {}
         for key, dataset, encoder in _partitions(context, step):
-            cell = Cell(project, warehouse, dataset, encoder)
-            made[key] = step.run(cell, context.run.run_id)
-            context.add_asset_metadata(_shown(made[key]), partition_key=key or None)
+            try:
+                made[key] = step.run(Cell(project, warehouse, dataset, encoder), context.run.run_id)
+            except CounterstainError as error:
+                log.error("%s of %s: %s", step.name, key, error)
+                failed[key] = error
+        if failed:
+            # The run fails, yet what was made was made: Dagster would record none of it by itself.
+            for key, done in made.items():
+                context.log_event(dg.AssetMaterialization(step.name, partition=key, metadata=_shown(done)))
+            raise _failure(failed)
+        for key, done in made.items():
+            context.add_asset_metadata(_shown(done), partition_key=key or None)
         versions = [m.data_version for m in made.values()]
         return dg.MaterializeResult(
             data_version=dg.DataVersion(versions[0]) if len(versions) == 1 else None,
@@ -177,6 +188,12 @@ def _as_asset(step: Step, steps: Mapping[str, Step]) -> dg.AssetsDefinition:
         )
 
     return compute
+
+
+def _failure(failed: Mapping[str, CounterstainError]) -> CounterstainError:
+    if len(failed) == 1:
+        return next(iter(failed.values()))
+    return CounterstainError("; ".join(f"{key}: {error}" for key, error in failed.items()))
 
 
 def _partitions(context: dg.AssetExecutionContext, step: Step) -> list[tuple[str, str, str]]:
@@ -199,8 +216,10 @@ def _dependency(step: Step, upstream: Step) -> dg.AssetDep:
 
 
 def _shown(made: Made) -> dict[str, Any]:
-    numbers = {name: float(value) for name, value in made.summary.items()}
-    return {**made.metadata, **numbers, "rows": made.rows}
+    numbers = {"rows": made.rows, **{name: float(value) for name, value in made.summary.items()}}
+    if twice := numbers.keys() & made.metadata.keys():
+        raise ValueError(f"shown twice: {sorted(twice)}")
+    return {**made.metadata, **numbers}
 
 
 def _check_result(name: str, made: Mapping[str, Made]) -> dg.AssetCheckResult:

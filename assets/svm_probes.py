@@ -7,7 +7,7 @@ import polars as pl
 from analysis.bias_probes import bias_probes
 from analysis.probes import ProbeResult, probe
 from assets import display
-from assets.features import Features, embeddings_version, read_features, user_errors
+from assets.features import Features, embeddings_version, group_parameters, read_features, user_errors
 from assets.step import Cell, Check, Made, Step, log
 from store.results import write_results
 from store.runs import data_version
@@ -18,7 +18,7 @@ _PREDICTION_COLUMNS = [f.name for f in PROBE_PREDICTIONS.schema if f.name not in
 
 
 def _parameters(cell: Cell) -> dict[str, object]:
-    return {"seed": cell.project.seed, "repeats": cell.project.repeats}
+    return {"seed": cell.project.seed, "repeats": cell.project.repeats, **group_parameters(cell)}
 
 
 def _make(cell: Cell) -> Made:

@@ -133,12 +133,17 @@ def assemble(
     Raises
     ------
     CounterstainError
-        If the vector of a blank image has another length than the record declares.
+        If the device cannot be used, or the vector of a blank image has another length than the record declares.
     """
     import torch
     from PIL import Image
 
-    tower = tower.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    try:
+        tower = tower.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    except (RuntimeError, AssertionError) as error:  # no such device, no driver, or a build of torch without it
+        raise CounterstainError(
+            f"COUNTERSTAIN_DEVICE={device!r} cannot be used: {str(error).splitlines()[0]}"
+        ) from error
     described = {"architecture": spec.architecture, "feature": spec.feature, "tower": tower, "preprocess": preprocess}
     # A function is described with its address, which differs from one process to the next.
     words = {what: re.sub(r" at 0x[0-9a-f]+", "", str(thing)) for what, thing in described.items()}

@@ -81,6 +81,8 @@ def search(
     found = pl.DataFrame(builder.limit(k).to_arrow())
     images = warehouse.frame("images").filter(pl.col("image_id").is_in(found["image_id"].to_list()))
     uris = images.select("dataset", "image_id", "uri").collect()
+    # Rounding may take an image a hair nearer to itself than zero.
+    found = found.with_columns(pl.col("_distance").clip(lower_bound=0))
     answer = found.rename({"_distance": "distance"}).join(uris, on=["dataset", "image_id"], how="left")
     return answer.sort("distance", "image_id").select("dataset", "image_id", "distance", "uri", *METADATA_COLUMNS)
 

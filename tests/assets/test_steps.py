@@ -1,0 +1,108 @@
+"""What steps share: when a partition is stale, and what a run with several partitions leaves behind."""
+
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from assets import display, materializing
+from assets.definitions import defs
+from assets.project import Project
+from assets.registry import add_dataset
+from pipelines.sources import DataSet
+from store.embeddings import import_embeddings
+from store.schema import CounterstainError
+
+from .conftest import IMAGES
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@pytest.fixture
+def imported(project: Project, instance: dg.DagsterInstance, phantom_folder: Path) -> Project:
+    """Phantoms with vectors from elsewhere, so that nothing has to be encoded."""
+    add_dataset(project.open(), DataSet("phantoms", "manifest", phantom_folder))
+    materializing.materialize(project, instance, ["phantoms"], asset="images")
+    import_vectors(project, seed=0)
+    materializing.sync_partitions(instance, project.open())
+    return project
+
+
+def import_vectors(project: Project, seed: int) -> None:
+    folder = Path(project.warehouse).parent
+    np.save(folder / "v.npy", np.random.default_rng(seed).normal(size=(IMAGES, 12)))
+    names = pl.DataFrame({"uri": [f"images/{i:06d}.png" for i in range(IMAGES)]})
+    import_embeddings(project.open(), "mine", "phantoms", folder / "v.npy", names)
+
+
+def state(project: Project, asset: str) -> str:
+    return materializing.states(project)[0][asset]
+
+
+def test_other_groups_make_probes_and_audits_stale(
+    imported: Project, instance: dg.DagsterInstance, phantom_folder: Path
+) -> None:
+    materializing.materialize(imported, instance, ["phantoms"], ["mine"], "neighbor_audits")
+    assert state(imported, "neighbor_audits") == "current"
+    add_dataset(imported.open(), DataSet("phantoms", "manifest", phantom_folder, groups=("view",)))
+    materializing.materialize(imported, instance, ["phantoms"], asset="images")
+    assert state(imported, "embeddings") == "current"
+    assert state(imported, "neighbor_audits") == "stale"
+
+
+def test_vectors_imported_anew_make_everything_after_them_stale(
+    imported: Project, instance: dg.DagsterInstance
+) -> None:
+    materializing.materialize(imported, instance, ["phantoms"], ["mine"], "neighbor_audits")
+    import_vectors(imported, seed=1)
+    assert {state(imported, asset) for asset in ("embeddings", "neighbor_audits")} == {"stale"}
+
+
+def test_a_source_that_is_away_is_a_state(imported: Project, instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    (tmp_path / "a" / "x").mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(tmp_path / "a" / "x" / "1.png")
+    add_dataset(imported.open(), DataSet("away", "folder", tmp_path / "a"))
+    materializing.materialize(imported, instance, ["away"], asset="images")
+    (tmp_path / "a").rename(tmp_path / "b")
+    states = {row["dataset"]: row["images"] for row in materializing.states(imported)}
+    assert states == {"away": "source away", "phantoms": "current"}
+
+
+def test_one_bad_partition_leaves_the_others_made(imported: Project, instance: dg.DagsterInstance) -> None:
+    job = defs.get_repository_def().get_job("everything_for_a_cell")
+    # Dagster runs a backfill of one process as a range; nothing named 'nil' has vectors.
+    instance.add_dynamic_partitions("encoder", ["mine", "nil"])
+    both = {"dagster/asset_partition_range_start": "phantoms|mine", "dagster/asset_partition_range_end": "phantoms|nil"}
+    with pytest.raises(CounterstainError, match="'nil' has no vectors of data set 'phantoms'"):
+        job.execute_in_process(instance=instance, resources={"project": imported}, tags=both, run_config=QUIET)
+    assert instance.get_materialized_partitions(dg.AssetKey("embeddings")) == {"phantoms|mine"}
+    assert state(imported, "embeddings") == "current"
+
+
+def test_rejected_files_are_shown_with_their_reason(
+    project: Project, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    (tmp_path / "a" / "x").mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(tmp_path / "a" / "x" / "1.png")
+    (tmp_path / "a" / "x" / "torn.png").write_bytes(b"no picture")
+    add_dataset(project.open(), DataSet("torn", "folder", tmp_path / "a"))
+    materializing.materialize(project, instance, ["torn"], asset="images")
+    event = instance.get_latest_materialization_event(dg.AssetKey("images"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    shown = event.asset_materialization.metadata
+    assert shown["rejects"].value == 1
+    assert "torn" in str(shown["rejected files"].value)
+    assert "known format" in str(shown["rejected files"].value)
+
+
+def test_what_is_shown_is_text_and_says_where_it_was_cut() -> None:
+    hostile = "](http://x.test/a <script>|"
+    assert "](http" not in display.picture(b"", hostile).value.removeprefix("![").split("](data:")[0]
+    shown = display.table(pl.DataFrame({hostile: [hostile, "a" * 300]})).value
+    assert "<script>" not in shown
+    assert "](" not in shown
+    assert "a" * 119 + "&#8230;" in shown
