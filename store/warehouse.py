@@ -230,7 +230,7 @@ class Warehouse:
         reader = pa.RecordBatchReader.from_batches(spec.schema, batches)
         try:
             result = merge.execute(reader, timeout=_WRITE_TIMEOUT)
-        except Exception:
+        except Exception:  # whatever Lance made of it, what the rows raised is the cause
             if failures:
                 raise failures[0] from None
             raise
