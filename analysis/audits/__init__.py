@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +9,7 @@ import polars as pl
 
 from analysis.arrays import Categories, encode, require_aligned
 from analysis.association import label_association
+from analysis.discovery import discover
 from analysis.results import Audit, AuditResult
 from analysis.statistics import benjamini_hochberg
 
@@ -39,14 +38,7 @@ SCHEMA = {
 
 def discover_audits() -> dict[str, Audit]:
     """Return the audits of this folder by name; ValueError if two share a name."""
-    audits: dict[str, Audit] = {}
-    for module in pkgutil.iter_modules(__path__):
-        audit = getattr(importlib.import_module(f"{__name__}.{module.name}"), "AUDIT", None)
-        if isinstance(audit, Audit):
-            if audit.name in audits:
-                raise ValueError(f"two audits are called {audit.name!r}: rename the one in {module.name}.py")
-            audits[audit.name] = audit
-    return audits
+    return discover(__name__, "AUDIT", Audit)
 
 
 def run_audits(

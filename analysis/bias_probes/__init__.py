@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +9,7 @@ import polars as pl
 
 from analysis.arrays import Categories, encode, require_aligned
 from analysis.bias_probes.case import BiasProbe, BiasScore, Case, Reference
+from analysis.discovery import discover
 from analysis.probes import SCORES_SCHEMA, ProbeResult, probe
 from analysis.scoring import HeldOut
 
@@ -24,14 +23,7 @@ SCHEMA = {**SCORES_SCHEMA, "note": pl.String}
 
 def discover_probes() -> dict[str, BiasProbe]:
     """Return the probes of this folder by name; ValueError if two share a name."""
-    found: dict[str, BiasProbe] = {}
-    for module in pkgutil.iter_modules(__path__):
-        candidate = getattr(importlib.import_module(f"{__name__}.{module.name}"), "PROBE", None)
-        if isinstance(candidate, BiasProbe):
-            if candidate.name in found:
-                raise ValueError(f"two bias probes are called {candidate.name!r}: rename the one in {module.name}.py")
-            found[candidate.name] = candidate
-    return found
+    return discover(__name__, "PROBE", BiasProbe)
 
 
 def bias_probes(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +19,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from analysis.linear_svc import FoldModel, fit_folds, newton, parts
 from analysis.linear_svc.estimator import ExactLinearSVC
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Array = npt.NDArray[Any]
 
@@ -371,11 +372,8 @@ def test_is_a_scikit_learn_estimator(estimator: ExactLinearSVC, check: Any) -> N
 
 
 @pytest.mark.real
-def test_agrees_with_liblinear_on_radiographs() -> None:
-    root = os.environ.get("COUNTERSTAIN_REAL_DATA")
-    if root is None or not (Path(root) / "pneumoniamnist.npz").exists():
-        pytest.skip("COUNTERSTAIN_REAL_DATA names no folder with pneumoniamnist.npz")
-    with np.load(Path(root) / "pneumoniamnist.npz") as stored:
+def test_agrees_with_liblinear_on_radiographs(real_data: Path) -> None:
+    with np.load(real_data / "pneumoniamnist.npz") as stored:
         X = stored["train_images"].reshape(-1, 28 * 28)[:1500].astype(np.float64)
         y = stored["train_labels"].ravel()[:1500]
     splits = Cohort(X, y).folds(2)
