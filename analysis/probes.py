@@ -11,7 +11,7 @@ import polars as pl
 
 from analysis.arrays import Categories, encode, require_aligned
 from analysis.linear_svc import FoldModel, fit_folds
-from analysis.scoring import HeldOut, Score, score_held_out
+from analysis.scoring import HeldOut, Score, score_classes, score_held_out
 from analysis.splits import Split, split_images
 
 if TYPE_CHECKING:
@@ -57,8 +57,9 @@ class ProbeResult:
     ----------
     scores
         Columns of `SCORES_SCHEMA`. `fold` is null for the mean over folds and repeats, which has the first repeat's
-        `seed`, and as interval the mean of the repeats' bounds; `stratum` is ``all`` or ``attribute=value``. `value`
-        is null for ``auroc`` of a part where one class occurs.
+        `seed`, and as interval the mean of the repeats' bounds; `stratum` is ``all``, ``attribute=value``, or for
+        the scores of one class (``precision``, ``recall``, ``f1``; no row per fold) ``target=name``. `value` is null for
+        ``auroc`` of a part where one class occurs, and for the precision of a class never predicted.
     predictions
         Columns of `PREDICTIONS_SCHEMA`: out-of-fold (``cv``, every image that is not test, once) and on
         the test part (``test``, every test image once per fold model). `row` counts the rows given;
@@ -189,6 +190,10 @@ def _probe_once(
                 decisions=decisions[kept],
             )
             scores.extend(_row(score, {**keys, "split": part, "stratum": stratum, "seed": seed}) for score in drawn)
+        scores.extend(
+            _row(score, {**keys, "split": part, "stratum": f"{target}={labelled.names[code]}", "seed": seed})
+            for code, score in score_classes(held_out, n_classes=len(labelled.names), n_folds=folds, seed=seed)
+        )
     return ProbeResult(
         pl.DataFrame(scores, schema=SCORES_SCHEMA),
         pl.concat(predictions),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from analysis.arrays import FloatArray, IntArray
 
 METRICS = ("accuracy", "macro_f1", "balanced_accuracy", "weighted_f1", "auroc")
+CLASS_METRICS = ("precision", "recall", "f1")
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,34 @@ def classification_scores(confusion: FloatArray) -> FloatArray:
     counts = np.stack([truth.sum(axis=-1), present.sum(axis=-1), present.sum(axis=-1)], axis=-1)
     scores: FloatArray = np.full(sums.shape, np.nan)
     np.divide(sums, counts, out=scores, where=counts > 0)
+    return scores
+
+
+def class_scores(confusion: FloatArray) -> FloatArray:
+    """Score each class of confusion counts.
+
+    Parameters
+    ----------
+    confusion
+        ``(..., classes, classes)`` counts, truth by prediction.
+
+    Returns
+    -------
+    ndarray
+        ``(..., classes, 3)`` in the order of `CLASS_METRICS`; NaN for a class that does not occur, and for the precision
+        of one that is never predicted.
+
+    References
+    ----------
+    `sklearn.metrics.precision_recall_fscore_support`.
+    """
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    truth, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    present = truth > 0
+    scores: FloatArray = np.full((*hits.shape, 3), np.nan)
+    np.divide(hits, predicted, out=scores[..., 0], where=present & (predicted > 0))
+    np.divide(hits, truth, out=scores[..., 1], where=present)
+    np.divide(2 * hits, truth + predicted, out=scores[..., 2], where=present)
     return scores
 
 
@@ -161,22 +190,18 @@ def score_held_out(
     """
     if len(held_out.row) == 0:
         return []
-    from scipy.sparse import coo_matrix
-
     shape = (n_folds, n_classes, n_classes)
-    cell = np.ravel_multi_index((held_out.fold, held_out.truth, held_out.predicted), shape)
-    _, group = np.unique(held_out.group, return_inverse=True)
-    # Sparse: a group's images fall into few of the cells.
-    sums = coo_matrix((np.ones(len(cell)), (group, cell)), shape=(group.max() + 1, np.prod(shape))).tocsr()
+    sums = _sums_by_group(held_out, shape)
 
     def mean_over_folds(drawn: FloatArray) -> FloatArray:
         return mean_defined(_confusion_scores(drawn.reshape(-1, *shape)))
 
-    by_fold = _confusion_scores(np.bincount(cell, minlength=np.prod(shape)).reshape(shape).astype(np.float64))
+    by_fold = _confusion_scores(_total(sums, shape))
     n_by_fold = np.bincount(held_out.fold, minlength=n_folds)
     intervals = bootstrap_sums(sums, mean_over_folds, seed=seed)
     metrics = METRICS[: by_fold.shape[1]]
     if decisions is not None:
+        _, group = np.unique(held_out.group, return_inverse=True)
         areas, influence = _auroc_by_fold(held_out, decisions, n_folds)
         mean = mean_defined(areas[None, :, None])[0, 0]
         intervals += bootstrap_sums(
@@ -196,6 +221,52 @@ def score_held_out(
         for column, metric in enumerate(metrics)
     ]
     return scores
+
+
+def score_classes(held_out: HeldOut, *, n_classes: int, n_folds: int, seed: int) -> list[tuple[int, Score]]:
+    """Score every class, as the mean over folds.
+
+    Parameters
+    ----------
+    held_out
+        Predictions, at least one.
+    n_classes, n_folds, seed
+        As in `score_held_out`, whose intervals these are too.
+
+    Returns
+    -------
+    list of pairs
+        The code of a class and one of `CLASS_METRICS`; `n` counts the images of the class.
+    """
+    shape = (n_folds, n_classes, n_classes)
+    sums = _sums_by_group(held_out, shape)
+
+    def mean_over_folds(drawn: FloatArray) -> FloatArray:
+        by_class = class_scores(drawn.reshape(-1, *shape))
+        return mean_defined(by_class.reshape(len(drawn), n_folds, -1))
+
+    values = mean_over_folds(_total(sums, shape).reshape(1, -1))[0]
+    intervals = bootstrap_sums(sums, mean_over_folds, seed=seed)
+    n_images = [np.unique(held_out.row[held_out.truth == code]).size for code in range(n_classes)]
+    columns = [(code, metric) for code in range(n_classes) for metric in CLASS_METRICS]
+    return [
+        (code, Score(None, metric, _defined(value), interval, n_images[code]))
+        for (code, metric), value, interval in zip(columns, values.tolist(), intervals, strict=True)
+    ]
+
+
+def _sums_by_group(held_out: HeldOut, shape: tuple[int, int, int]) -> Any:
+    """Sparse ``(groups, folds * classes * classes)`` counts: a group's images fall into few of the cells."""
+    from scipy.sparse import coo_matrix
+
+    cell = np.ravel_multi_index((held_out.fold, held_out.truth, held_out.predicted), shape)
+    names, group = np.unique(held_out.group, return_inverse=True)
+    return coo_matrix((np.ones(len(cell)), (group, cell)), shape=(len(names), np.prod(shape))).tocsr()
+
+
+def _total(sums: Any, shape: tuple[int, int, int]) -> FloatArray:
+    total: FloatArray = np.asarray(sums.sum(axis=0), dtype=np.float64).reshape(shape)
+    return total
 
 
 def _confusion_scores(confusion: FloatArray) -> FloatArray:

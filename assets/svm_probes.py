@@ -115,12 +115,12 @@ STEP = Step(
     name="svm_probes",
     description="The study's linear SVM on the label, as published and with groups kept together, by background "
     "stratum; the same probe on each background attribute: how well an encoder shows what it should not need; and the "
-    "bias probes: transfer between strata, confounding walk, controls, erasure.",
+    "bias probes: transfer between strata, confounding walk, controls, erasure, reweighting.",
     group="analysis",
     kinds=frozenset({"scikitlearn", "lancedb"}),
     scope="cell",
     upstream=("embeddings",),
-    code_version="1",
+    code_version="2",
     inputs=embeddings_version,
     parameters=_parameters,
     make=_make,

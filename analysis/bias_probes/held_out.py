@@ -94,7 +94,13 @@ def match_sizes(
 
 
 def predict_held_out(
-    vectors: FloatArray, codes: IntArray, groups: IntArray, folds: Folds, *, penalty: float = PENALTY
+    vectors: FloatArray,
+    codes: IntArray,
+    groups: IntArray,
+    folds: Folds,
+    *,
+    penalty: float = PENALTY,
+    sample_weight: FloatArray | None = None,
 ) -> HeldOut:
     """Fit the linear SVM to each fold's part, standardised on it, and predict what was held out.
 
@@ -108,6 +114,8 @@ def predict_held_out(
         Rows to fit on and rows to predict.
     penalty
         C times the number of images fitted on.
+    sample_weight
+        ``(folds, n)`` weights of the images' losses in each fold.
 
     Returns
     -------
@@ -129,7 +137,7 @@ def predict_held_out(
         if len(present) < 2 or not np.isin(present, codes[fit]).all():
             raise TooFewError(f"fold {number} would be fitted without one of the classes")
     parts = [fit for fit, _ in folds]
-    models = fit_folds(vectors, codes, parts, [penalty / len(fit) for fit in parts])
+    models = fit_folds(vectors, codes, parts, [penalty / len(fit) for fit in parts], sample_weight=sample_weight)
     rows = np.concatenate([held_out for _, held_out in folds])
     fold = np.repeat(np.arange(len(folds)), [len(held_out) for _, held_out in folds])
     predicted = np.concatenate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,6 +70,7 @@ def fit_folds(
     folds: Sequence[npt.ArrayLike],
     C: float | Sequence[float],
     *,
+    sample_weight: npt.ArrayLike | None = None,
     standardize: bool = True,
     tol: float = 1e-6,
     max_iter: int = 100,
@@ -91,6 +92,9 @@ def fit_folds(
         part are never read.
     C
         Weight of the loss, one for all parts or one for each.
+    sample_weight
+        Positive weights of the rows' losses, ``(n,)``, or ``(parts, n)`` to give each part its own; those of rows
+        that a part has not are not read. Standardisation is unweighted. Parts are then fitted one by one.
     standardize
         False to fit the features as they are.
     tol
@@ -108,7 +112,7 @@ def fit_folds(
     ------
     ValueError
         If shapes differ, a value is not finite, a part repeats a row or has fewer than two classes, or
-        a C is not positive.
+        a C or a weight is not positive.
     numpy.linalg.LinAlgError
         If products of the features overflow.
 
@@ -143,6 +147,12 @@ def fit_folds(
     classes, codes = np.unique(labels, return_inverse=True)
     costs = np.broadcast_to(np.asarray(C, dtype=np.float64), len(folds)).tolist()
     parts = [_part(fold, codes, cost) for fold, cost in zip(folds, costs, strict=True)]
+    if sample_weight is not None:
+        given = np.asarray(sample_weight, dtype=np.float64)
+        if given.shape not in ((len(X),), (len(parts), len(X))):
+            raise ValueError(f"sample_weight must be (n,) or (parts, n), not {given.shape}")
+        weights = np.broadcast_to(given, (len(parts), len(X)))
+        parts = [_weighted(part, own) for part, own in zip(parts, weights, strict=True)]
     fits = fit_parts(X, codes, parts, standardize=standardize, tol=tol, max_iter=max_iter) if parts else []
     short = [f for f, fit in enumerate(fits) if not fit.within(tol)]
     if short:
@@ -166,6 +176,14 @@ def fit_folds(
         )
         for part, fit in zip(parts, fits, strict=True)
     ]
+
+
+def _weighted(part: Part, weights: FloatArray) -> Part:
+    """Give a training part the weights of its rows, out of those of all rows."""
+    own = weights[part.rows]
+    if not (np.isfinite(own) & (own > 0)).all():
+        raise ValueError("weights must be positive and finite: leave out the rows that shall not count")
+    return replace(part, weights=own)
 
 
 def _part(fold: npt.ArrayLike, codes: IntArray, cost: float) -> Part:

@@ -32,7 +32,8 @@ class BinaryProblems:
     Attributes
     ----------
     signs
-        ``(n, T)`` +1 or -1; 0 where the row is none of the problem's.
+        ``(n, T)`` +1 or -1; 0 where the row is none of the problem's. A magnitude other than 1 is the root of the
+        row's weight.
     cost
         ``(T,)`` the C of each problem.
     shift, stretch

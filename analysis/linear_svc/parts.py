@@ -34,11 +34,12 @@ _SUSPICIOUS_VARIANCE = 1e-4
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of a training part, the codes of the classes in them, and the C to use."""
+    """Rows of a training part, the codes of the classes in them, the C to use, and the rows' weights if they differ."""
 
     rows: IntArray
     present: IntArray
     cost: float
+    weights: FloatArray | None = None
 
     @property
     def targets(self) -> IntArray:
@@ -70,7 +71,9 @@ def fit_parts(
     if not np.isfinite(X if len(used) == len(X) else X[used]).all():
         raise ValueError("X must be finite")
     fits: dict[int, Fit] = {}
-    joint = [f for f, part in enumerate(parts) if len(part.rows) >= max(X.shape[1], len(used) / 2)]
+    joint = [
+        f for f, part in enumerate(parts) if part.weights is None and len(part.rows) >= max(X.shape[1], len(used) / 2)
+    ]
     if len(joint) > 1:
         alike = [parts[f] for f in joint]
         together = _fit_together(X, codes, alike, standardize=standardize, tol=tol, max_iter=max_iter)
@@ -119,10 +122,14 @@ def _fit_alone(
     if start is not None:
         v = _restate(start.v, start.mean, start.scale, mean, scale)
     signs = _signs(codes[part.rows], part.targets).astype(np.float64)
+    weighted = design
+    if part.weights is not None:
+        roots = np.sqrt(part.weights)[:, None]
+        signs, weighted = roots * signs, roots * design
     pieces = []
     for columns in _chunks(np.arange(len(part.targets)), 8 * min(design.shape) ** 2):
         problems = BinaryProblems.plain(signs[:, columns], part.cost, X.shape[1])
-        pieces.append(_minimise_alone(design, problems, v[:, columns], tol=tol, max_iter=max_iter))
+        pieces.append(_minimise_alone(design, weighted, problems, v[:, columns], tol=tol, max_iter=max_iter))
     v = np.concatenate([piece.v for piece in pieces], axis=1)
     return Fit(
         v,
@@ -135,20 +142,23 @@ def _fit_alone(
 
 
 def _minimise_alone(
-    design: FloatArray, problems: BinaryProblems, v: FloatArray, *, tol: float, max_iter: int
+    design: FloatArray, weighted: FloatArray, problems: BinaryProblems, v: FloatArray, *, tol: float, max_iter: int
 ) -> Solution:
-    """Minimise with float32 factors, which limit the pace and not the result, then with float64 ones."""
+    """Minimise with float32 factors, which limit the pace and not the result, then with float64 ones.
+
+    `weighted` is the design with each row times its sign's magnitude: the Newton matrix is a sum over its rows.
+    """
     factored = FactoredGram if len(design) < design.shape[1] else FactoredHessian
     try:
         # Features beyond float32 become infinite, which the factors refuse.
         with np.errstate(over="ignore", invalid="ignore"):
-            rough = minimise(design, problems, v, factored(design, np.float32), tol=tol, max_iter=max_iter // 2)
+            rough = minimise(design, problems, v, factored(weighted, np.float32), tol=tol, max_iter=max_iter // 2)
     except np.linalg.LinAlgError:
-        return minimise(design, problems, v, factored(design, np.float64), tol=tol, max_iter=max_iter)
+        return minimise(design, problems, v, factored(weighted, np.float64), tol=tol, max_iter=max_iter)
     if np.all(rough.gap <= tol * rough.objective):
         return rough
     final = minimise(
-        design, problems, rough.v, factored(design, np.float64), tol=tol, max_iter=max_iter - max_iter // 2
+        design, problems, rough.v, factored(weighted, np.float64), tol=tol, max_iter=max_iter - max_iter // 2
     )
     return replace(final, iterations=final.iterations + rough.iterations)
 

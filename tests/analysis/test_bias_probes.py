@@ -3,13 +3,16 @@ import numpy as np
 import polars as pl
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 
 import analysis.bias_probes as package
 from analysis.arrays import encode
 from analysis.bias_probes import SCHEMA, bias_probes, discover_probes
 from analysis.bias_probes.case import BiasScore, Case, Heading
-from analysis.bias_probes.held_out import TooFewError, grouped_folds
+from analysis.bias_probes.held_out import TooFewError, grouped_folds, predict_held_out
 from analysis.bias_probes.leace import fit_leace
+from analysis.bias_probes.reweighted import independence_weights
 from analysis.bias_probes.stratum_gap import worst_and_gap
 from analysis.bias_probes.walk import CRAMERS_V, design_walk, summarise
 from analysis.bootstrap import Interval
@@ -86,8 +89,8 @@ def test_every_row_has_its_support_or_a_reason(lesion_only):
     assert (defined["value"] <= defined["ci_high"] + 1e-9).all()
     assert lesion_only.filter(pl.col("value").is_null())["note"].str.starts_with("undefined: ").all()
     assert set(lesion_only["protocol"]) == {
-        "background_only", "c_path", "dropped:site", "erased:site", "grouped", "leak", "shuffled", "transfer", "walk",
-        "within_class",
+        "background_only", "c_path", "dropped:site", "erased:site", "grouped", "leak", "reweighted:site", "shuffled",
+        "transfer", "walk", "within_class",
     }  # fmt: skip
 
 
@@ -235,6 +238,55 @@ def test_dropping_costs_where_the_lesion_looks_different(lesion_only, turned):
     keys = {"protocol": "dropped:site", "stratum": "after", "metric": "change"}
     assert one(turned, **keys)["ci_high"] < 0
     assert abs(one(lesion_only, **keys)["value"]) < 0.03
+
+
+def test_reweighting_parts_label_and_background(lesion_only):
+    confounded = run(crossed(lesion=1, background=2, association=0.9, n_groups=600, size=1))
+    keys = {"protocol": "reweighted:site", "metric": "group_balanced_accuracy"}
+    before, after = (one(confounded, **keys, stratum=stratum) for stratum in ("before", "after"))
+    change = one(confounded, protocol="reweighted:site", metric="group_balanced_change")
+    assert change["value"] == pytest.approx(after["value"] - before["value"])
+    assert change["ci_low"] > 0
+    assert one(confounded, protocol="reweighted:site", metric="change")["ci_high"] < 0
+    for metric in ("change", "group_balanced_change"):
+        assert abs(one(lesion_only, protocol="reweighted:site", metric=metric)["value"]) < 0.03
+
+
+def test_reweighted_scores_agree_with_liblinear():
+    world = crossed(lesion=0.8, background=1, association=0.5, n_groups=100)
+    case = case_of(world)
+    folds = grouped_folds(np.arange(200), case.labels.codes, world.groups, case.labels.names, seed=0)
+    site = case.backgrounds["site"].codes
+    weights = np.stack([independence_weights(case.labels.codes, site, fit) for fit, _ in folds])
+    found = predict_held_out(world.vectors, case.labels.codes, world.groups, folds, sample_weight=weights)
+    expected = []
+    for (fit, held_out), weight in zip(folds, weights, strict=True):
+        scaler = StandardScaler().fit(world.vectors[fit])
+        model = LinearSVC(C=100 / len(fit), tol=1e-9, max_iter=10**6, random_state=0)
+        model.fit(scaler.transform(world.vectors[fit]), case.labels.codes[fit], sample_weight=weight[fit])
+        expected.extend(model.predict(scaler.transform(world.vectors[held_out])))
+    np.testing.assert_array_equal(found.predicted, expected)
+
+
+def test_weights_make_label_and_background_independent():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 500)
+    values = np.where(rng.random(500) < 0.7, labels, rng.integers(0, 3, 500))
+    fit = rng.permutation(500)[:300]
+    weights = independence_weights(labels, values, fit)
+    table, plain = np.zeros((2, 3, 3))
+    np.add.at(table, (labels[fit], values[fit]), weights[fit])
+    np.add.at(plain, (labels[fit], values[fit]), 1)
+    np.testing.assert_allclose(table, np.outer(plain.sum(axis=1), plain.sum(axis=0)) / 300)
+    assert (weights[np.setdiff1d(np.arange(500), fit)] == 1).all()
+
+
+def test_pairs_that_never_occur_are_counted():
+    world = crossed(lesion=2, n_groups=80)
+    site = np.where(world.labels == "benign", "breast", world.confounder)
+    frame = run(worlds.World(world.vectors, world.labels, site, world.groups))
+    row = one(frame, protocol="reweighted:site", stratum="after", metric="group_balanced_accuracy")
+    assert row["note"].endswith("1 of 4 pairs of label and value do not occur")
 
 
 def test_c_path_passes_through_the_study(mixed):

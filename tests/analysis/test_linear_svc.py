@@ -341,6 +341,8 @@ def test_features_too_large_to_certify_are_told(scale: float) -> None:
         ({"folds": [np.ones(29, dtype=bool)]}, "a mask of rows"),
         ({"C": 0.0}, "C must be positive"),
         ({"C": float("nan")}, "C must be positive"),
+        ({"sample_weight": np.zeros(30)}, "weights must be positive"),
+        ({"sample_weight": np.ones(29)}, "sample_weight must be"),
         ({"y": np.zeros(29)}, "X must be"),
         ({"X": np.full((30, 4), np.nan)}, "finite"),
         ({"X": np.zeros(30)}, "X must be"),
@@ -351,6 +353,33 @@ def test_bad_input_is_refused(change: dict[str, Any], message: str) -> None:
     arguments = {"X": cohort.X, "y": cohort.y, "folds": [np.arange(30)], "C": 1.0} | change
     with pytest.raises(ValueError, match=message):
         fit_folds(**arguments)
+
+
+@pytest.mark.parametrize("shape", [(150, 12), (40, 60)])
+def test_weighted_rows_agree_with_liblinear(shape: tuple[int, int]) -> None:
+    cohort = overlapping(*shape, 3)
+    X, y = cohort.X, cohort.y
+    own = np.random.default_rng(0).uniform(0.1, 8, size=(3, len(X)))
+    rows = [fit for fit, _ in cohort.folds()]
+    for fit, weight, model in zip(rows, own, fit_folds(X, y, rows, 0.4, sample_weight=own), strict=True):
+        Z = scaled(X[fit], model)
+        reference = LinearSVC(C=0.4, dual=True, tol=1e-9, max_iter=10**6, random_state=0)
+        reference.fit(Z[:, :-1], y[fit], sample_weight=weight[fit])
+        theirs = np.column_stack([reference.coef_, reference.intercept_]).T
+        np.testing.assert_allclose(weights(model), theirs, atol=2e-3)
+        np.testing.assert_allclose(weights(model), theirs, atol=1e-3)
+        violation = np.maximum(0, 1 - signs(y[fit], model) * (Z @ theirs))
+        lowest = 0.5 * (theirs**2).sum(axis=0) + 0.4 * (weight[fit] @ violation**2)
+        np.testing.assert_allclose(model.objective, lowest, rtol=1e-6)
+
+
+def test_weight_two_is_the_row_twice() -> None:
+    cohort = overlapping(60, 6, 2)
+    weight = np.where(np.arange(60) < 20, 2.0, 1.0)
+    [once] = fit_folds(cohort.X, cohort.y, [np.arange(60)], 0.3, sample_weight=weight, standardize=False, tol=1e-10)
+    rows = np.r_[np.arange(60), np.arange(20)]
+    [twice] = fit_folds(cohort.X[rows], cohort.y[rows], [np.arange(80)], 0.3, standardize=False, tol=1e-10)
+    np.testing.assert_allclose(weights(once), weights(twice), atol=1e-4)
 
 
 def test_no_parts_no_models() -> None:

@@ -4,7 +4,7 @@ from functools import partial
 import numpy as np
 import polars as pl
 import pytest
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, precision_recall_fscore_support
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
@@ -12,7 +12,7 @@ from sklearn.svm import LinearSVC
 from analysis import probes
 from analysis.arrays import encode
 from analysis.probes import PREDICTIONS_SCHEMA, SCORES_SCHEMA, probe
-from analysis.scoring import classification_scores
+from analysis.scoring import class_scores, classification_scores
 from analysis.splits import split_images
 from tests import worlds
 
@@ -107,10 +107,12 @@ def test_two_classes_have_the_signed_decision_as_margin():
 def test_frames_have_their_columns(published):
     assert published.scores.schema == SCORES_SCHEMA
     assert published.predictions.schema == PREDICTIONS_SCHEMA
-    assert set(published.scores["stratum"]) == {"all", "site=axilla", "site=breast", "site=none"}
-    assert set(published.scores["metric"]) == {*REFERENCE, "auroc"}
+    classes, strata = (pl.col("stratum").str.starts_with("label="), ~pl.col("stratum").str.starts_with("label="))
+    assert set(published.scores.filter(strata)["stratum"]) == {"all", "site=axilla", "site=breast", "site=none"}
+    assert set(published.scores.filter(strata)["metric"]) == {*REFERENCE, "auroc"}
     # 2 splits, 4 strata, 5 metrics, 5 folds and a summary; no fold is without a stratum here.
-    assert len(published.scores) == 2 * 4 * 5 * 6
+    assert published.scores.filter(strata).height == 2 * 4 * 5 * 6
+    assert published.scores.filter(classes).height == 2 * 3 * 3
     assert published.scores.null_count()["value"].item() == 0
 
 
@@ -198,6 +200,30 @@ def test_interval_agrees_with_resampling_by_hand(grouped):
     # 150 draws by hand are few: their ends are known to about a tenth of the width.
     assert row["ci_low"] == pytest.approx(low, abs=0.2 * (high - low))
     assert row["ci_high"] == pytest.approx(high, abs=0.2 * (high - low))
+
+
+def test_classes_are_scored_as_sklearn_does_fold_by_fold(grouped):
+    cv = grouped.predictions.filter(split="cv")
+    names = sorted(set(cv["truth"]))
+    by_fold = [
+        precision_recall_fscore_support(part["truth"], part["predicted"], labels=names, zero_division=np.nan)[:3]
+        for part in cv.partition_by("fold")
+    ]
+    # Its precision is taken over the folds that predict a class, its F1 is 0 in the others.
+    expected = np.nanmean(by_fold, axis=0)
+    rows = {(row["stratum"], row["metric"]): row for row in grouped.scores.filter(split="cv").iter_rows(named=True)}
+    for column, name in enumerate(names):
+        for row, metric in zip(expected, ("precision", "recall", "f1"), strict=True):
+            found = rows[f"label={name}", metric]
+            assert found["value"] == pytest.approx(row[column])
+            assert found["ci_low"] <= found["value"] <= found["ci_high"]
+            assert found["n"] == cv.filter(truth=name)["row"].n_unique()
+
+
+def test_a_class_never_predicted_has_no_precision():
+    confusion = np.array([[3.0, 0, 1], [2, 0, 0], [0, 0, 0]])
+    expected = [[3 / 5, 3 / 4, 6 / 9], [np.nan, 0, 0], [np.nan] * 3]
+    np.testing.assert_allclose(class_scores(confusion), expected)
 
 
 @pytest.mark.parametrize("seed", range(5))
