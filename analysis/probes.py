@@ -58,8 +58,8 @@ class ProbeResult:
     scores
         Columns of `SCORES_SCHEMA`. `fold` is null for the mean over folds and repeats, which has the first repeat's
         `seed`, and as interval the mean of the repeats' bounds; `stratum` is ``all``, ``attribute=value``, or for
-        the scores of one class (``precision``, ``recall``, ``f1``; no row per fold) ``target=name``. `value` is null for
-        ``auroc`` of a part where one class occurs, and for the precision of a class never predicted.
+        the scores of one class (``precision``, ``recall``, ``f1``; no row per fold) ``target=name``. `value` is null
+        for ``auroc`` of a part where one class occurs, and for the precision of a class never predicted.
     predictions
         Columns of `PREDICTIONS_SCHEMA`: out-of-fold (``cv``, every image that is not test, once) and on
         the test part (``test``, every test image once per fold model). `row` counts the rows given;

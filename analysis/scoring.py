@@ -89,8 +89,8 @@ def class_scores(confusion: FloatArray) -> FloatArray:
     Returns
     -------
     ndarray
-        ``(..., classes, 3)`` in the order of `CLASS_METRICS`; NaN for a class that does not occur, and for the precision
-        of one that is never predicted.
+        ``(..., classes, 3)`` in the order of `CLASS_METRICS`; NaN for a class that does not occur, and for the
+        precision of one that is never predicted.
 
     References
     ----------

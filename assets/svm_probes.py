@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from analysis.bias_probes import bias_probes
+from analysis.figures import confusion_figure
 from analysis.probes import ProbeResult, probe
 from assets import display
 from assets.features import Features, embeddings_version, group_parameters, read_features, user_errors
@@ -73,6 +74,13 @@ def _probe_cell(cell: Cell) -> Made:
         summary={f"published {split} accuracy": row["value"] for split, row in by_split.items()},
         metadata={
             "accuracy": display.table(whole.select("target", "protocol", "split", "value", "ci_low", "ci_high", "n")),
+            "confusion": display.picture(
+                confusion_figure(
+                    predictions.filter(target="label", split="cv"),
+                    title=f"{cell.dataset}, {cell.encoder}: predicted, in % of the class",
+                ),
+                "Confusion matrices",
+            ),
             "bias probes": display.table(
                 bias.select("protocol", "target", "stratum", "metric", "value", "ci_low", "ci_high", "n"), max_rows=200
             ),

@@ -5,8 +5,17 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
+from sklearn.metrics import confusion_matrix
 
-from analysis.figures import SheetRow, Tile, audit_figure, layout_figure, leaderboard_figure, neighbors_figure
+from analysis.figures import (
+    SheetRow,
+    Tile,
+    audit_figure,
+    confusion_figure,
+    layout_figure,
+    leaderboard_figure,
+    neighbors_figure,
+)
 
 # Were it parsed as a formula it would raise, being none; and no font here has the last two.
 HOSTILE = "$\\frac{x$ 100 % _^{ \x07 乳腺"
@@ -69,7 +78,15 @@ def sheet(caption="benign"):
     return [SheetRow(Tile(picture(), caption), neighbors), SheetRow(Tile(picture(), caption), neighbors[:1])]
 
 
+def predictions(names=("benign", "malignant")):
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.choice(names, 200), rng.choice(names, 200)
+    protocol = rng.choice(["published", "grouped"], 200)
+    return pl.DataFrame({"protocol": protocol, "truth": truth, "predicted": predicted})
+
+
 FIGURES = {
+    "confusion": lambda text: confusion_figure(predictions((text, "b", "c")), title=text),
     "layouts": lambda text: layout_figure(layouts([text, "b", None] * 30), colour_by="label", title=text),
     "leaderboard": lambda text: leaderboard_figure(scores((text, "b"), (text, "d")), metric=text),
     "audits": lambda text: audit_figure(audits((text, "b"), (text, "d")), title=text),
@@ -119,7 +136,8 @@ def test_is_a_picture_with_a_legend_and_nothing_cut(name, text, drawn):
         assert image.format == "PNG"
         assert image.size == tuple(int(side) for side in figure.bbox.size)
         assert len(image.convert("L").getcolors()) > 10
-    assert legend_of(figure)
+    # A confusion matrix has its numbers written in it.
+    assert name == "confusion" or legend_of(figure)
     width, height = figure.bbox.size
     for shown in texts(figure):
         box = shown.get_window_extent()
@@ -181,6 +199,16 @@ def test_any_column_can_colour(values, drawn):
     figure, _ = drawn("layouts", lambda: layout_figure(frame, colour_by="flag", title="t"))
     assert legend_of(figure)[-1].startswith("unknown")
     assert len(legend_of(figure)) == len(set(values))
+
+
+def test_confusion_agrees_with_sklearn(drawn):
+    frame = predictions(("a", "b", "c"))
+    figure, _ = drawn("confusion", lambda: confusion_figure(frame, title="t"))
+    for axes, protocol in zip(figure.axes, ("published", "grouped"), strict=True):
+        part = frame.filter(protocol=protocol)
+        expected = confusion_matrix(part["truth"], part["predicted"], normalize="true") * 100
+        np.testing.assert_allclose(axes.images[0].get_array(), expected)
+        assert [text.get_text() for text in axes.texts] == [f"{share:.0f}" for share in expected.ravel()]
 
 
 def test_leaderboard_puts_the_best_on_top_beside_chance(drawn):
