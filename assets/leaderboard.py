@@ -1,8 +1,9 @@
-"""``leaderboard``: the probe scores of every cell side by side, ranked within data set."""
+"""``leaderboard``: the probe scores of every cell side by side, ranked within data set, and again by weight of loss."""
 
 import polars as pl
 
-from analysis.figures import leaderboard_figure
+from analysis.figures import c_path_figure, leaderboard_figure
+from analysis.probes import PENALTY
 from assets import display
 from assets.step import Cell, Made, Step
 from store.results import write_results
@@ -16,20 +17,21 @@ def _inputs(cell: Cell) -> dict[str, str]:
 
 
 def _make(cell: Cell) -> Made:
-    scores = cell.warehouse.frame("probe_scores").collect()
-    summary = scores.filter(
-        (pl.col("target") == "label")
-        & (pl.col("stratum") == "all")
-        & pl.col("fold").is_null()
-        & pl.col("value").is_not_null()
-        & pl.col("protocol").is_in(["published", "grouped"])
+    scores = cell.warehouse.frame("probe_scores").filter(
+        pl.col("target") == "label", pl.col("fold").is_null(), pl.col("value").is_not_null()
     )
+    summary = scores.filter(pl.col("stratum") == "all", pl.col("protocol").is_in(["published", "grouped"])).collect()
     if summary.is_empty():
         raise CounterstainError("no probe scores yet: materialize svm_probes of at least one cell first.")
+    # One C over encoders of many dimensions is not one regularisation: the ranking may hang on it.
+    path = scores.filter(pl.col("protocol") == "c_path").collect()
+    path = path.with_columns(protocol=pl.format("{} {}", "protocol", "stratum"))
     board = ["dataset", "protocol", "split", "metric"]
-    ranked = summary.with_columns(
-        pl.col("value").rank("min", descending=True).over(board).cast(pl.Int32).alias("rank")
-    ).sort([*board, "rank", "encoder"])
+    ranked = (
+        pl.concat([summary, path])
+        .with_columns(pl.col("value").rank("min", descending=True).over(board).cast(pl.Int32).alias("rank"))
+        .sort([*board, "rank", "encoder"])
+    )
     columns = [name for name in LEADERBOARD.schema.names if name != "row"]
     write_results(cell.warehouse, LEADERBOARD, ranked.select(columns))
     shown = ranked.filter((pl.col("split") == "test") & (pl.col("metric") == "macro_f1"))
@@ -40,6 +42,7 @@ def _make(cell: Cell) -> Made:
         summary={"cells": ranked.select("dataset", "encoder").n_unique()},
         metadata={
             "macro F1 on held-out images": display.picture(leaderboard_figure(shown, metric="macro F1"), "Leaderboard"),
+            **_c_path(path),
             "table": display.table(
                 shown.select("dataset", "protocol", "rank", "encoder", "value", "ci_low", "ci_high", "n")
             ),
@@ -47,14 +50,24 @@ def _make(cell: Cell) -> Made:
     )
 
 
+def _c_path(path: pl.DataFrame) -> dict[str, object]:
+    """Draw the ranking by weight of loss, where some cell has scores along it."""
+    if path.is_empty():
+        return {}
+    penalty = pl.col("stratum").str.extract(r"^C=(.+)/N$").cast(pl.Float64).alias("penalty")
+    drawn = c_path_figure(path.with_columns(penalty), published=PENALTY, metric="balanced accuracy")
+    return {"ranking by C": display.picture(drawn, "Ranking by weight of the loss")}
+
+
 STEP = Step(
     name="leaderboard",
-    description="Encoders ranked by what a linear probe reads of the label, as published beside grouped.",
+    description="Encoders ranked by what a linear probe reads of the label, as published beside grouped, and how "
+    "the ranking depends on the weight of the probe's loss.",
     group="findings",
     kinds=frozenset({"polars", "lancedb"}),
     scope="all",
     upstream=("svm_probes",),
-    code_version="1",
+    code_version="2",
     inputs=_inputs,
     parameters=lambda _: {},
     make=_make,

@@ -1,6 +1,7 @@
 """Figures as PNG bytes, from frames read from the store. No window, no global state."""
 
 from analysis.figures.audits import audit_figure
+from analysis.figures.c_path import c_path_figure
 from analysis.figures.confusion import confusion_figure
 from analysis.figures.contact_sheet import SheetRow, Tile, neighbors_figure
 from analysis.figures.image_grid import image_grid_figure
@@ -11,6 +12,7 @@ __all__ = [
     "SheetRow",
     "Tile",
     "audit_figure",
+    "c_path_figure",
     "confusion_figure",
     "image_grid_figure",
     "layout_figure",

@@ -5,12 +5,14 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
+from scipy.stats import kendalltau
 from sklearn.metrics import confusion_matrix
 
 from analysis.figures import (
     SheetRow,
     Tile,
     audit_figure,
+    c_path_figure,
     confusion_figure,
     layout_figure,
     leaderboard_figure,
@@ -85,7 +87,18 @@ def predictions(names=("benign", "malignant")):
     return pl.DataFrame({"protocol": protocol, "truth": truth, "predicted": predicted})
 
 
+def c_path(names=("biomedclip", "uni", "flair"), dataset="brainmr"):
+    rows = [
+        (dataset, name, penalty, 0.5 + 0.1 * i + 0.02 * j * (-1) ** i, 0.4, None if i else 0.9)
+        for i, name in enumerate(names)
+        for j, penalty in enumerate((1.0, 10.0, 100.0))
+    ]
+    columns = ["dataset", "encoder", "penalty", "value", "ci_low", "ci_high"]
+    return pl.DataFrame(rows, schema=columns, orient="row")
+
+
 FIGURES = {
+    "c_path": lambda text: c_path_figure(c_path((text, "b", "c"), text), published=100, metric=text),
     "confusion": lambda text: confusion_figure(predictions((text, "b", "c")), title=text),
     "layouts": lambda text: layout_figure(layouts([text, "b", None] * 30), colour_by="label", title=text),
     "leaderboard": lambda text: leaderboard_figure(scores((text, "b"), (text, "d")), metric=text),
@@ -119,6 +132,9 @@ def texts(figure):
 
     # Numbers beyond the ends of an axis exist, but are not drawn.
     numbers = {id(label) for axes in figure.axes for label in axes.get_xticklabels()}
+    for axis in (axes.yaxis for axes in figure.axes):
+        low, high = sorted(axis.get_view_interval())
+        numbers |= {id(tick.label1) for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high}
     return [text for text in figure.findobj(Text) if text.get_text() and text.get_visible() and id(text) not in numbers]
 
 
@@ -209,6 +225,17 @@ def test_confusion_agrees_with_sklearn(drawn):
         expected = confusion_matrix(part["truth"], part["predicted"], normalize="true") * 100
         np.testing.assert_allclose(axes.images[0].get_array(), expected)
         assert [text.get_text() for text in axes.texts] == [f"{share:.0f}" for share in expected.ravel()]
+
+
+def test_c_path_says_how_rankings_agree(drawn):
+    frame = c_path(("a", "b", "c", "d"))
+    frame = frame.with_columns(value=pl.when(encoder="d", penalty=1.0).then(0.1).otherwise("value"))
+    figure, _ = drawn("c_path", lambda: c_path_figure(frame, published=100, metric="accuracy"))
+    first, published = (frame.filter(penalty=penalty).sort("encoder")["value"] for penalty in (1.0, 100.0))
+    labels = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert labels == [f"1/N\nτ {kendalltau(first, published).statistic:.2f}", "10/N\nτ 1.00", "100/N"]
+    lines = [line.get_ydata() for line in figure.axes[0].lines if len(line.get_ydata()) == 3]
+    np.testing.assert_allclose(lines, frame.sort("encoder", "penalty")["value"].to_numpy().reshape(4, 3))
 
 
 def test_leaderboard_puts_the_best_on_top_beside_chance(drawn):
