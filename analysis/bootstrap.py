@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 RESAMPLES = 1000
 LEVEL = 0.95
-# Resampled weights held in floating point at once: 64 MB.
+# Resampled weights, or resampled sums, held in floating point at once: 64 MB.
 _CHUNK_ELEMENTS = 2**23
 
 
@@ -159,7 +159,7 @@ def bootstrap_sums(
     """
     n_groups = group_sums.shape[0]
     rng = np.random.default_rng(seed)
-    chunk = max(1, _CHUNK_ELEMENTS // n_groups)
+    chunk = max(1, _CHUNK_ELEMENTS // max(group_sums.shape))
     draws = []
     for start in range(0, resamples, chunk):
         count = min(chunk, resamples - start)

@@ -11,7 +11,8 @@ from store.runs import data_version, latest_runs
 from store.schema import LEADERBOARD, CounterstainError
 
 
-def _inputs(cell: Cell) -> dict[str, str]:
+def probe_versions(cell: Cell) -> dict[str, str]:
+    """Return the version of every cell's probes, as inputs of what reads them all."""
     runs = latest_runs(cell.warehouse).filter(pl.col("asset") == "svm_probes")
     return {f"{d}/{e}": version for d, e, version in runs.select("dataset", "encoder", "data_version").iter_rows()}
 
@@ -68,7 +69,7 @@ STEP = Step(
     scope="all",
     upstream=("svm_probes",),
     code_version="2",
-    inputs=_inputs,
+    inputs=probe_versions,
     parameters=lambda _: {},
     make=_make,
 )

@@ -1,12 +1,30 @@
 """All steps, each before those that read it."""
 
-from assets import bias_report, embeddings, images, leaderboard, neighbor_audits, svm_probes, umap_layouts
+from assets import (
+    bias_report,
+    embeddings,
+    encoder_contrasts,
+    images,
+    leaderboard,
+    neighbor_audits,
+    svm_probes,
+    umap_layouts,
+)
 from assets.step import Step
 from store.schema import CounterstainError
 
 STEPS: dict[str, Step] = {
     module.STEP.name: module.STEP
-    for module in (images, embeddings, umap_layouts, svm_probes, neighbor_audits, leaderboard, bias_report)
+    for module in (
+        images,
+        embeddings,
+        umap_layouts,
+        svm_probes,
+        neighbor_audits,
+        leaderboard,
+        encoder_contrasts,
+        bias_report,
+    )
 }
 
 

@@ -49,6 +49,8 @@ class EncoderSpec:
         What it saw in training, in words.
     licence, source
         Licence of the weights; where these facts come from.
+    language_model
+        Whether a large language model took part in its training.
     """
 
     name: str
@@ -63,6 +65,7 @@ class EncoderSpec:
     licence: str
     source: str
     revision: str | None = None
+    language_model: bool = False
 
     def __post_init__(self) -> None:
         check_encoder_name(self.name)

@@ -286,6 +286,27 @@ LEADERBOARD = _result_table(
     partition=(),  # made over all cells, replaced as a whole
 )
 
+ENCODER_CONTRASTS = _table(
+    "encoder_contrasts",
+    [
+        pa.field("row", pa.int32()),
+        pa.field("contrast", pa.string()),
+        pa.field("target", pa.string()),
+        pa.field("protocol", pa.string()),
+        pa.field("dataset", pa.string()),  # null: over all data sets
+        pa.field("metric", pa.string()),
+        pa.field("value", pa.float64()),
+        *_INTERVAL,
+        pa.field("p_value", pa.float64()),
+        pa.field("p_adjusted", pa.float64()),
+        pa.field("n", pa.int64()),
+        pa.field("seed", pa.int64()),
+        pa.field("note", pa.string()),
+    ],
+    key=("row",),
+    partition=(),
+)
+
 # Column types a cell of text may be parsed to.
 _COLUMN_TYPES = {f.name: f.type for f in IMAGES.schema}
 _FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -364,7 +385,7 @@ TABLES: Mapping[str, TableSpec] = {
     t.name: t
     for t in (
         DATASETS, IMAGES, REJECTS, CORRECTIONS, IMPORTED_ENCODERS, LAYOUTS, LAYOUT_QUALITY, PROBE_SCORES,
-        PROBE_PREDICTIONS, NEIGHBORS, NEIGHBOR_AUDITS, LEADERBOARD, FINDINGS, RUNS,
+        PROBE_PREDICTIONS, NEIGHBORS, NEIGHBOR_AUDITS, LEADERBOARD, ENCODER_CONTRASTS, FINDINGS, RUNS,
     )
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ from analysis.figures.audits import audit_figure
 from analysis.figures.c_path import c_path_figure
 from analysis.figures.confusion import confusion_figure
 from analysis.figures.contact_sheet import SheetRow, Tile, neighbors_figure
+from analysis.figures.contrasts import contrast_figure
 from analysis.figures.image_grid import image_grid_figure
 from analysis.figures.layouts import layout_figure
 from analysis.figures.leaderboard import leaderboard_figure
@@ -14,6 +15,7 @@ __all__ = [
     "audit_figure",
     "c_path_figure",
     "confusion_figure",
+    "contrast_figure",
     "image_grid_figure",
     "layout_figure",
     "leaderboard_figure",

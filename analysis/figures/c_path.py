@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from matplotlib.lines import Line2D
 
 from analysis.figures.style import (
     GREY,
@@ -23,6 +22,7 @@ from analysis.figures.style import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 PANELS_ACROSS = 3
 # Share of a step of the path by which the encoders' intervals stand apart.
@@ -69,6 +69,8 @@ def c_path_figure(frame: pl.DataFrame, *, published: float, metric: str) -> byte
         panel.set_axis_off()
     for row in axes:
         row[0].set_ylabel(shorten(metric, 28), fontsize=9, color=INK, parse_math=False)
+    from matplotlib.lines import Line2D
+
     lines = [_line(number, encoder) for number, encoder in enumerate(encoders)]
     lines.append(Line2D([], [], color=GREY, linestyle="--", label="as published"))
     figure.legend(handles=lines, loc="outside right upper", fontsize=9)
@@ -101,6 +103,8 @@ def _panel(axes: Axes, frame: pl.DataFrame, encoders: list[str], published: floa
 
 
 def _line(number: int, encoder: str) -> Line2D:
+    from matplotlib.lines import Line2D
+
     colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
     return Line2D([], [], color=colour, marker=marker, markersize=5, linewidth=1.4, label=shorten(encoder))
 

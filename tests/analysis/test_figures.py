@@ -14,6 +14,7 @@ from analysis.figures import (
     audit_figure,
     c_path_figure,
     confusion_figure,
+    contrast_figure,
     layout_figure,
     leaderboard_figure,
     neighbors_figure,
@@ -97,7 +98,19 @@ def c_path(names=("biomedclip", "uni", "flair"), dataset="brainmr"):
     return pl.DataFrame(rows, schema=columns, orient="row")
 
 
+def contrasts(dataset="brainmr", protocol="published"):
+    rows = [
+        (contrast, each, name, 0.01 * i - 0.02, None if i == 0 else -0.05, None if i == 0 else 0.04)
+        for contrast in ("medical", "language")
+        for each in (protocol, "grouped")
+        for i, name in enumerate((None, dataset, "breastus"))
+    ]
+    columns = ["contrast", "protocol", "dataset", "value", "ci_low", "ci_high"]
+    return pl.DataFrame(rows, schema=columns, orient="row")
+
+
 FIGURES = {
+    "contrasts": lambda text: contrast_figure(contrasts(text), metric=text),
     "c_path": lambda text: c_path_figure(c_path((text, "b", "c"), text), published=100, metric=text),
     "confusion": lambda text: confusion_figure(predictions((text, "b", "c")), title=text),
     "layouts": lambda text: layout_figure(layouts([text, "b", None] * 30), colour_by="label", title=text),
@@ -236,6 +249,18 @@ def test_c_path_says_how_rankings_agree(drawn):
     assert labels == [f"1/N\nτ {kendalltau(first, published).statistic:.2f}", "10/N\nτ 1.00", "100/N"]
     lines = [line.get_ydata() for line in figure.axes[0].lines if len(line.get_ydata()) == 3]
     np.testing.assert_allclose(lines, frame.sort("encoder", "penalty")["value"].to_numpy().reshape(4, 3))
+
+
+def test_contrasts_stand_by_data_set_and_protocol(drawn):
+    figure, _ = drawn("contrasts", lambda: contrast_figure(contrasts(), metric="accuracy"))
+    assert [axes.get_title() for axes in figure.axes] == ["medical", "language"]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["all data sets", "breastus", "brainmr"]
+    for axes in figure.axes:
+        [published, grouped] = [line for line in axes.lines if line.get_linestyle() == "None"]
+        np.testing.assert_allclose(published.get_xdata(), [-0.02, -0.01, 0])
+        np.testing.assert_allclose(published.get_ydata(), [0.15, 2.15, 1.15])
+        np.testing.assert_allclose(grouped.get_ydata(), [-0.15, 1.85, 0.85])
+    assert legend_of(figure) == ["published", "grouped"]
 
 
 def test_leaderboard_puts_the_best_on_top_beside_chance(drawn):
