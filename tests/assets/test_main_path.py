@@ -57,6 +57,36 @@ def test_the_planted_background_is_found(ran: Ran) -> None:
     assert verdicts["view"] == "no sign of the background"
 
 
+def test_images_that_every_encoder_gets_wrong_are_one_query(ran: Ran) -> None:
+    readme = Path(__file__).parents[2] / "README.md"
+    [query] = re.findall(r"```sql\n(.*?)```", readme.read_text(encoding="utf-8"), flags=re.DOTALL)
+    found = ran.project.open().sql(query)
+    cv = ran.project.open().frame("probe_predictions").filter(target="label", protocol="grouped", split="cv").collect()
+    wrong = cv.group_by("image_id").agg(pl.col("correct").any()).filter(~pl.col("correct"))["image_id"]
+    assert 0 < len(wrong) < cv["image_id"].n_unique()
+    assert set(found["image_id"]) == set(wrong)
+    words = ran.project.open().frame("images").select("image_id", "overlay_text").collect()
+    assert found.select("image_id", overlay_text="word").join(
+        words, on=["image_id", "overlay_text"], nulls_equal=True
+    ).height == len(wrong)
+
+
+def test_every_class_has_its_scores(ran: Ran) -> None:
+    scores = ran.project.open().frame("probe_scores").filter(protocol="grouped", target="label", split="cv").collect()
+    classes = {f"label={name}" for name in ("normal", "benign", "malignant")}
+    for metric in ("precision", "recall", "f1"):
+        rows = scores.filter(pl.col("stratum").is_in(list(classes)), metric=metric)
+        assert set(rows["stratum"]) == classes
+        assert (rows["n"] > 0).all()
+
+
+def test_what_one_encoder_cannot_answer_is_undefined(ran: Ran) -> None:
+    contrasts = ran.project.open().frame("encoder_contrasts").collect()
+    assert contrasts["contrast"].to_list() == ["language_model", "medical", "language", "trained"]
+    assert contrasts["value"].null_count() == 4
+    assert contrasts["note"].str.starts_with("undefined: ").all()
+
+
 def test_published_and_grouped_scores_stand_side_by_side(ran: Ran) -> None:
     both = pl.col("protocol").is_in(["published", "grouped"])
     label = {"target": "label", "metric": "accuracy", "stratum": "all"}
@@ -102,7 +132,7 @@ def test_another_seed_makes_only_the_analyses_stale(ran: Ran) -> None:
     seeded = ran.project.model_copy(update={"seed": 1})
     (row,) = materializing.states(seeded)
     stale = {name for name in STEPS if row[name] == "stale"}
-    assert stale == {"umap_layouts", "svm_probes", "neighbor_audits"}
+    assert stale == {"umap_layouts", "svm_probes", "neighbor_audits", "encoder_contrasts"}
 
 
 def test_every_partition_says_what_made_it(ran: Ran) -> None:
