@@ -41,7 +41,7 @@ def stratum_gap(case: Case) -> list[BiasScore]:
     list of BiasScore
         Protocol ``grouped``, stratum the attribute; the note names the worst and the best value over all folds.
         Values seen in fewer than `MIN_GROUPS` groups are left out. Accuracies are as they are: backgrounds that
-        come with easier labels are better read. The gap within a label is that of `transfer`.
+        come with easier labels are better read; `within_label_gap` compares like with like.
 
     References
     ----------
@@ -70,7 +70,7 @@ def _estimate(case: Case, column: Categories) -> tuple[list[Estimate], int, str]
     member = np.isin(value, kept)
     stratum = np.searchsorted(kept, value[member])
     shape = (reference.repeats, reference.folds, len(kept), 2)
-    sums = _sums(
+    sums = hits_and_images(
         held_out.group[member],
         held_out.fold[member] * len(kept) + stratum,
         held_out.truth[member] == held_out.predicted[member],
@@ -90,8 +90,8 @@ def _estimate(case: Case, column: Categories) -> tuple[list[Estimate], int, str]
     return estimates, np.unique(held_out.row[member]).size, f"{note}; chosen on the other folds"
 
 
-def _sums(groups: IntArray, cell: IntArray, hit: BoolArray, cells: int) -> FloatArray:
-    """Hits and images ``(groups, cells * 2)``."""
+def hits_and_images(groups: IntArray, cell: IntArray, hit: BoolArray, cells: int) -> FloatArray:
+    """Hits and images ``(groups, cells * 2)`` of each group, by cell."""
     names, group = np.unique(groups, return_inverse=True)
     flat = group * cells + cell
     counts = [np.bincount(flat, weights, minlength=len(names) * cells) for weights in (hit, np.ones(len(hit)))]

@@ -25,7 +25,17 @@ VALUES = ("breast", "axilla")
 
 
 def crossed(
-    *, lesion=0.0, background=0.0, association=0.0, turned=0.0, blind=False, n_groups=120, size=2, d=12, seed=0
+    *,
+    lesion=0.0,
+    background=0.0,
+    association=0.0,
+    turned=0.0,
+    blind=False,
+    patient=1.0,
+    n_groups=120,
+    size=2,
+    d=12,
+    seed=0,
 ):
     """Two labels and two backgrounds, associated as told; the lesion may look different on one of them, or unseen."""
     rng = np.random.default_rng(seed)
@@ -39,7 +49,7 @@ def crossed(
     directions = np.linalg.qr(rng.normal(size=(d, 3)))[0].T
     sign = 2 * label - 1
     seen = np.where(blind & (value == 1), 0, lesion)
-    vectors = rng.normal(size=(len(groups), d)) + rng.normal(size=(n_groups, d))[groups]
+    vectors = rng.normal(size=(len(groups), d)) + patient * rng.normal(size=(n_groups, d))[groups]
     vectors += np.outer(sign * seen * np.where(value == 1, 1 - turned, 1), directions[0])
     vectors += np.outer(sign * lesion * turned * (value == 1), directions[1])
     vectors += np.outer((2 * value - 1) * background, directions[2])
@@ -166,6 +176,82 @@ def test_walk_degrades_where_the_background_is_louder(lesion_only, mixed):
     curve = mixed.filter(protocol="walk", metric="accuracy")
     assert curve["stratum"].to_list() == [f"site:V={v:.2f}" for v in CRAMERS_V]
     assert curve["value"][0] > curve["value"][-1] + 0.15
+
+
+@pytest.mark.parametrize(
+    ("probe_name", "planted", "strengths", "fixed", "keys", "chance"),
+    [
+        (
+            "within_label_gap",
+            "background",
+            (0, 1, 3),
+            {"lesion": 1.2, "association": 0.6, "n_groups": 400},
+            {"metric": "within_label_gap"},
+            0,
+        ),
+        (
+            "within_class",
+            "background",
+            (0, 0.5, 2),
+            {"lesion": 1, "n_groups": 240},
+            {"stratum": "label=benign", "metric": "balanced_accuracy"},
+            0.5,
+        ),
+        (
+            "transfer",
+            "turned",
+            (0, 0.5, 1),
+            {"lesion": 2, "n_groups": 240},
+            {"stratum": "site:breast→axilla", "metric": "transfer_drop"},
+            0,
+        ),
+        ("leak", "patient", (0, 1, 2), {"n_groups": 80, "size": 6, "d": 100}, {"metric": "accuracy"}, 0),
+        ("walk", "background", (0, 0.5, 2), {"lesion": 1.2, "n_groups": 400}, {"metric": "apd"}, 0),
+        ("walk", "background", (0, 0.5, 2), {"lesion": 1.2, "n_groups": 400}, {"metric": "nipd"}, 0),
+    ],
+    ids=["gap", "decodability", "transfer", "leak", "apd", "nipd"],
+)
+def test_nothing_where_nothing_is_planted_and_more_the_more_is(
+    probe_name, planted, strengths, fixed, keys, chance, monkeypatch
+):
+    monkeypatch.setattr(package, "discover_probes", lambda: {probe_name: discover_probes()[probe_name]})
+    none, some, much = (one(run(crossed(**fixed, **{planted: strength})), **keys) for strength in strengths)
+    assert none["ci_low"] <= chance <= none["ci_high"]
+    # Performance drops below what it was, all else rises above it.
+    harm = [abs(row["value"] - chance) for row in (some, much)]
+    assert abs(none["value"] - chance) < harm[0] < harm[1]
+    assert not much["ci_low"] <= chance <= much["ci_high"]
+    assert (much["value"] < chance) == (probe_name == "walk")
+
+
+def test_within_label_gap_by_hand(mixed):
+    world = crossed(lesion=1.2, background=4, association=0.3, n_groups=240)
+    cv = probe(
+        world.vectors, world.labels, world.groups, protocol="grouped", target="label", seed=0
+    ).predictions.filter(split="cv")
+    cv = cv.with_columns(site=pl.Series(world.confounder[cv["row"].to_numpy()]))
+    gaps = []
+    for label in ("benign", "malignant"):
+        hits = images = np.zeros(2)
+        for fold in range(5):
+            of_label = cv.filter(truth=label)
+            others = of_label.filter(pl.col("fold") != fold).group_by("site").agg(pl.mean("correct")).sort("correct")
+            own = of_label.filter(fold=fold)
+            ends = [own.filter(site=site)["correct"] for site in (others["site"][0], others["site"][-1])]
+            hits, images = hits + [end.sum() for end in ends], images + [len(end) for end in ends]
+        worst, best = hits / images
+        gaps.append(best - worst)
+    row = one(mixed, protocol="grouped", stratum="site", metric="within_label_gap")
+    assert row["value"] == pytest.approx(np.mean(gaps))
+    assert row["n"] == cv.height
+
+
+def test_a_gap_needs_two_values_of_one_label():
+    world = crossed(lesion=1, n_groups=80)
+    site = np.where(world.labels == "benign", "breast", "axilla")
+    frame = run(worlds.World(world.vectors, world.labels, site, world.groups))
+    row = one(frame, protocol="grouped", stratum="site", metric="within_label_gap")
+    assert row["note"] == "undefined: no label occurs in 5 groups or more with each of two values"
 
 
 def test_walk_without_skill_is_undefined(background_only):
@@ -369,7 +455,7 @@ def test_names_change_nothing():
     compared = ["within_class", "grouped", "c_path", "erased:site", "background_only"]
     both = [f.filter(pl.col("protocol").is_in(compared)).sort(KEYS) for f in (frame, renamed)]
     assert both[0].select(KEYS).equals(both[1].select(KEYS))
-    assert both[0].height == 18
+    assert both[0].height == 19
     for column in ("value", "ci_low", "ci_high"):
         np.testing.assert_allclose(both[0][column], both[1][column])
 
