@@ -14,6 +14,7 @@ from assets import display
 from assets.progress import Progress
 from assets.registry import get_dataset
 from assets.step import Cell, Check, Made, Step
+from pipelines.batch_size import find_batch_size
 from pipelines.encode import Wanted, encode
 from pipelines.encoder import Encoder
 from pipelines.encoders import encoder_specs, load_encoder
@@ -37,7 +38,7 @@ def _inputs(cell: Cell) -> dict[str, str]:
     if cell.encoder not in encoder_specs():
         table = EMBEDDINGS_PREFIX + cell.encoder
         inputs["vectors"] = data_version(cell.warehouse, table, columns=["fingerprint"], dataset=cell.dataset)
-    elif folder := cell.project.load_options().local_checkpoint(cell.encoder):
+    elif folder := cell.project.load_options().local_checkpoint(encoder_specs()[cell.encoder]):
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         inputs["checkpoint"] = hashlib.sha256(repr(states).encode()).hexdigest()[:32]
@@ -48,12 +49,23 @@ def _parameters(cell: Cell) -> dict[str, object]:
     spec = encoder_specs().get(cell.encoder)
     if spec is None:
         return {"imported": True}
-    return {"architecture": spec.architecture, "checkpoint": spec.checkpoint, "revision": spec.revision}
+    parameters: dict[str, object] = {
+        "architecture": spec.architecture,
+        "checkpoint": spec.checkpoint,
+        "revision": spec.revision,
+    }
+    reduced = cell.project.precision != "float32"
+    return parameters | ({"precision": cell.project.precision} if reduced else {})
 
 
 def _make(cell: Cell) -> Made:
+    about: dict[str, object] = {}
     if cell.encoder in encoder_specs():
-        fingerprint, encoded = _encode(cell, _loaded(cell.encoder, cell.project.load_options()))
+        encoder = _loaded(cell.encoder, cell.project.load_options())
+        fingerprint, encoded = _encode(cell, encoder)
+        about = {"cosine to float32": encoder.fidelity}
+        if encoder.files:
+            about["weights"] = display.table(_weights(encoder))
     else:
         if not _inputs(cell)["vectors"]:
             raise CounterstainError(
@@ -76,7 +88,7 @@ def _make(cell: Cell) -> Made:
         data_version=data_version(cell.warehouse, table, dataset=cell.dataset),
         tables=(table,),
         summary={"encoded now": encoded, "dimension": matrix.vectors.shape[1], "mean norm": float(norms.mean())},
-        metadata={"classes": display.table(classes)},
+        metadata={"classes": display.table(classes), **about},
         checks={
             "every_image_has_a_vector": Check(
                 len(matrix.vectors) == expected, f"{len(matrix.vectors)} vectors of {expected} images"
@@ -94,6 +106,7 @@ def _encode(cell: Cell, encoder: Encoder) -> tuple[str, int]:
     spec = encoder.spec
     partition = EmbeddingPartition(cell.warehouse, spec.name, cell.dataset, spec.dimension, encoder.fingerprint)
     dataset = get_dataset(cell.warehouse, cell.dataset)
+    batch_size = cell.project.batch_size or find_batch_size(encoder, cell.project.workers)
     encoded = 0
     # Another run of the same partition may commit, and clear what was staged, while this one encodes.
     while missing := set(images["image_id"]) - partition.encoded_ids():
@@ -104,9 +117,7 @@ def _encode(cell: Cell, encoder: Encoder) -> tuple[str, int]:
         ids: list[str] = []
         vectors: list[NDArray[np.float32]] = []
         sources = reader_of(dataset).read(dataset)
-        for batch_ids, batch in encode(
-            encoder, sources, wanted, batch_size=cell.project.batch_size, workers=cell.project.workers
-        ):
+        for batch_ids, batch in encode(encoder, sources, wanted, batch_size=batch_size, workers=cell.project.workers):
             ids += batch_ids
             vectors.append(batch)
             progress.advance(len(batch_ids))
@@ -123,6 +134,11 @@ def _encode(cell: Cell, encoder: Encoder) -> tuple[str, int]:
         encoded += progress.done
     partition.commit()
     return encoder.fingerprint, encoded
+
+
+def _weights(encoder: Encoder) -> pl.DataFrame:
+    """Return which weight files were read, with the digests that their publisher shows too."""
+    return pl.DataFrame(list(encoder.files.items()), schema=["file", "sha256"], orient="row")
 
 
 def _norm_check(mean_norm: float, before: dict[str, Any] | None) -> Check:

@@ -9,6 +9,7 @@ import dagster as dg
 from pydantic import Field, ValidationError
 
 from pipelines.encoder import LoadOptions
+from pipelines.precision import Precision
 from store import Warehouse, open_warehouse
 from store.schema import CounterstainError
 
@@ -24,8 +25,10 @@ class Project(dg.ConfigurableResource[None]):
         Folder with a subfolder of checkpoint files per encoder, used before the hub; empty for none.
     device
         Torch device.
+    precision
+        Of the forward pass: ``bfloat16`` is refused for an encoder whose vectors it moves.
     batch_size
-        Images per forward pass. Small by default: on a CPU, activations that fit its caches are twice as fast.
+        Images per forward pass; 0 for the fastest of some that are tried.
     workers
         Threads that take images from file to vector, at most the number of cores.
     stage_size
@@ -43,7 +46,8 @@ class Project(dg.ConfigurableResource[None]):
     warehouse: str = "warehouse"
     checkpoint_dir: str = ""
     device: str = "cpu"
-    batch_size: int = Field(8, ge=1)
+    precision: Precision = "float32"
+    batch_size: int = Field(0, ge=0)
     workers: int = Field(2, ge=1)
     stage_size: int = Field(256, ge=1)
     layout_grid: Literal["coarse", "study"] = "coarse"
@@ -80,7 +84,7 @@ class Project(dg.ConfigurableResource[None]):
     def load_options(self) -> LoadOptions:
         """Return where and how encoders are loaded."""
         folder = Path(self.checkpoint_dir).expanduser() if self.checkpoint_dir else None
-        return LoadOptions(folder, self.device)
+        return LoadOptions(folder, self.device, self.precision)
 
     def home(self) -> Path:
         """Return a local folder for what is not a table: the Dagster instance and written reports."""

@@ -4,13 +4,15 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.exposure import Exposure
+from pipelines.precision import Precision, fidelity, forward
 from store.schema import CounterstainError, check_encoder_name
 
 if TYPE_CHECKING:
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Group = Literal["medical", "one modality", "general", "no language", "control"]
+FeatureKind = Literal["projected", "pooled"]
+
+POOLED_SUFFIX = "_pooled"
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,7 @@ class EncoderSpec:
     architecture
         The model's name in its library.
     checkpoint
-        Hub repository, or package, that holds the weights; ``None`` for an untrained control.
-    revision
-        Commit of the hub repository.
+        Hub repository, package or published file that holds the weights; ``None`` for an untrained control.
     feature
         Which vector is stored, in words.
     dimension
@@ -44,13 +47,31 @@ class EncoderSpec:
     group
         Its row group in the study.
     text_side
-        Whether captions and prompts can be embedded too.
+        Whether captions and prompts can be embedded too; comparable are those of the ``projected`` kind.
     pretrained_on
         What it saw in training, in words.
     licence, source
         Licence of the weights; where these facts come from.
     language_model
         Whether a large language model took part in its training.
+    revision
+        Commit of the hub repository.
+    sha256
+        Digests of weight files at that revision, by file name, where they are published; checked before loading.
+    arguments
+        What the loading family is told besides, such as the size of the architecture.
+    kind
+        ``projected`` into the space shared with text, or ``pooled`` from the image tower before that.
+    pooled_dimension
+        Length of the vector before the projection, where the model has both: it is registered as ``<name>_pooled``.
+    gated
+        Whether its terms must be accepted, and a token given, before the hub hands it out.
+    modalities
+        Medical kinds of image seen in training, in the words of the data sets' own records.
+    exposure
+        The study's data sets that training is known to have touched, and how closely.
+    variant_of
+        The encoder that has the same checkpoint and another feature.
     """
 
     name: str
@@ -66,9 +87,32 @@ class EncoderSpec:
     source: str
     revision: str | None = None
     language_model: bool = False
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    kind: FeatureKind = "pooled"
+    pooled_dimension: int | None = None
+    gated: bool = False
+    modalities: tuple[str, ...] = ()
+    exposure: Mapping[str, Exposure] = field(default_factory=dict)
+    variant_of: str | None = None
 
     def __post_init__(self) -> None:
         check_encoder_name(self.name)
+
+    def variants(self) -> "tuple[EncoderSpec, ...]":
+        """Return this record and, where the model has both kinds of feature, that of the pooled one."""
+        if self.pooled_dimension is None:
+            return (self,)
+        pooled = replace(
+            self,
+            name=self.name + POOLED_SUFFIX,
+            kind="pooled",
+            feature="pooled, before the projection",
+            dimension=self.pooled_dimension,
+            pooled_dimension=None,
+            variant_of=self.name,
+        )
+        return self, pooled
 
 
 @dataclass(frozen=True)
@@ -81,14 +125,17 @@ class LoadOptions:
         Folder that holds ``<encoder name>/``, a checkpoint in the hub's own layout, used instead of the hub.
     device
         Torch device.
+    precision
+        Of the forward pass; weights and vectors are float32.
     """
 
     checkpoint_dir: Path | None = None
     device: str = "cpu"
+    precision: Precision = "float32"
 
-    def local_checkpoint(self, name: str) -> Path | None:
+    def local_checkpoint(self, spec: EncoderSpec) -> Path | None:
         """Return the folder of an encoder's checkpoint, where there is one."""
-        folder = self.checkpoint_dir / name if self.checkpoint_dir else None
+        folder = self.checkpoint_dir / (spec.variant_of or spec.name) if self.checkpoint_dir else None
         return folder if folder is not None and folder.is_dir() else None
 
 
@@ -108,6 +155,12 @@ class Encoder:
         Digest of weights, architecture and preprocessing: two encoders with the same give the same vectors.
     device
         Where `forward` runs.
+    precision
+        Of the forward pass.
+    fidelity
+        Lowest cosine, over a few test images, to the vectors of a float32 forward pass.
+    files
+        SHA-256 of each weight file that was read, by name.
     """
 
     spec: EncoderSpec
@@ -115,49 +168,60 @@ class Encoder:
     forward: "torch.nn.Module"
     fingerprint: str
     device: str
+    precision: Precision = "float32"
+    fidelity: float = 1.0
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def encode(self, batch: "torch.Tensor") -> NDArray[np.float32]:
         """Return the vectors, ``(b, d)`` float32, unnormalised, of preprocessed images ``(b, 3, h, w)``."""
-        import torch
-
-        with torch.inference_mode():
-            images = batch.to(self.device, memory_format=torch.channels_last)
-            vectors: NDArray[np.float32] = self.forward(images).float().cpu().numpy()
-        return vectors
+        return forward(self.forward, batch, self.device, self.precision)
 
 
 def assemble(
-    spec: EncoderSpec, tower: "torch.nn.Module", preprocess: "Callable[[Image.Image], torch.Tensor]", device: str
+    spec: EncoderSpec,
+    tower: "torch.nn.Module",
+    preprocess: "Callable[[Image.Image], torch.Tensor]",
+    options: LoadOptions,
+    files: Mapping[str, str] | None = None,
 ) -> Encoder:
     """Return an encoder ready to run; its fingerprint covers every weight, every layer and the preprocessing.
 
     Channels-last is how convolutions run fastest on a CPU; the values do not change.
 
+    Parameters
+    ----------
+    files
+        SHA-256 of each weight file that was read, by name.
+
     Raises
     ------
     CounterstainError
-        If the device cannot be used, or the vector of a blank image has another length than the record declares.
+        If the device cannot be used, the vector of a blank image has another length than the record declares, or the
+        precision that was asked for moves this model's vectors too far.
     """
     import torch
     from PIL import Image
 
     try:
-        tower = tower.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+        tower = tower.eval().requires_grad_(False).to(options.device).to(memory_format=torch.channels_last)
     except (RuntimeError, AssertionError) as error:  # no such device, no driver, or a build of torch without it
         raise CounterstainError(
-            f"COUNTERSTAIN_DEVICE={device!r} cannot be used: {str(error).splitlines()[0]}"
+            f"COUNTERSTAIN_DEVICE={options.device!r} cannot be used: {str(error).splitlines()[0]}"
         ) from error
     described = {"architecture": spec.architecture, "feature": spec.feature, "tower": tower, "preprocess": preprocess}
+    if options.precision != "float32":
+        described["precision"] = options.precision
     # A function is described with its address, which differs from one process to the next.
     words = {what: re.sub(r" at 0x[0-9a-f]+", "", str(thing)) for what, thing in described.items()}
-    encoder = Encoder(spec, preprocess, tower, fingerprint(tower.state_dict(), words), device)
-    shape = encoder.encode(preprocess(Image.new("RGB", (64, 64)))[None]).shape
+    digest = fingerprint(tower.state_dict(), words)
+    shape = forward(tower, preprocess(Image.new("RGB", (64, 64)))[None], options.device).shape
     if shape != (1, spec.dimension):
         raise CounterstainError(
             f"{spec.name}: the model returns an array of shape {shape} for one image, but the record declares "
             f"(1, {spec.dimension}): correct its dimension, or the checkpoint is another model's."
         )
-    return encoder
+    lowest = fidelity(spec.name, tower, preprocess, options.device, options.precision)
+    return Encoder(spec, preprocess, tower, digest, options.device, options.precision, lowest, dict(files or {}))
 
 
 def fingerprint(weights: "Mapping[str, torch.Tensor]", described: Mapping[str, str]) -> str:

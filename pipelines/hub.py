@@ -1,36 +1,103 @@
-"""Where a checkpoint lies: a folder the user gives, or the model hub."""
+"""A checkpoint's files: in a folder the user gives, or on the model hub at the pinned revision, one by one."""
 
-from collections.abc import Sequence
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.encoder import EncoderSpec, LoadOptions
 from store.schema import CounterstainError
 
 
-def hub_checkpoint(spec: EncoderSpec, options: LoadOptions, files: Sequence[str]) -> Path:
-    """Return the folder of an encoder's checkpoint: the local one if given, else the hub's at its pinned revision.
+@dataclass(frozen=True)
+class Checkpoint:
+    """The files of an encoder's checkpoint.
 
-    Raises
-    ------
-    CounterstainError
-        If neither can be had; the message says which folder to fill, and what the hub answered.
+    Attributes
+    ----------
+    spec
+        The encoder.
+    folder
+        Where they lie; ``None`` where they come from the hub.
+    advice
+        The folder a user would fill.
     """
-    local = options.local_checkpoint(spec.name)
-    if local is not None:
-        return local
-    if spec.checkpoint is None:
-        raise CounterstainError(f"{spec.name} names no checkpoint.")
-    from huggingface_hub import snapshot_download
 
-    # The base of what the hub's HTTP client raises; it comes through bare where a proxy refuses.
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+    spec: EncoderSpec
+    folder: Path | None
+    advice: Path
 
-    try:
-        return Path(snapshot_download(spec.checkpoint, revision=spec.revision, allow_patterns=list(files)))
-    except (HTTPError, OSError) as error:
-        base = options.checkpoint_dir or Path("DIR")
-        raise CounterstainError(
-            f"{spec.name}: its checkpoint {spec.checkpoint} cannot be had from the hub "
-            f"({type(error).__name__}). Put the files of the repository into {base / spec.name}/ and set "
-            f"COUNTERSTAIN_CHECKPOINT_DIR={base}; if it is gated, accept its terms on its hub page and set HF_TOKEN."
-        ) from error
+    def __str__(self) -> str:
+        return str(self.folder or self.spec.checkpoint)
+
+    def find(self, *names: str) -> Path | None:
+        """Return the first of some files that there is, downloading no other; ``None`` if there is none.
+
+        Raises
+        ------
+        CounterstainError
+            If the hub cannot be asked or does not hand it out; the message says what to do.
+        """
+        if self.folder is not None:
+            paths = (self.folder / name for name in names)
+            return next((path for path in paths if path.is_file()), None)
+        cached = (self._cached(name) for name in names)
+        return next(filter(None, cached), None) or next(filter(None, map(self._download, names)), None)
+
+    def need(self, *names: str) -> Path:
+        """Return the first of some files that there is, as `find`; raise `CounterstainError` if there is none."""
+        path = self.find(*names)
+        if path is None:
+            raise CounterstainError(f"{self.spec.name}: {self} is no checkpoint of it: it needs {' or '.join(names)}.")
+        return path
+
+    def sha256(self, path: Path) -> str:
+        """Return a weight file's digest.
+
+        Raises
+        ------
+        CounterstainError
+            If the record declares another one.
+        """
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        declared = self.spec.sha256.get(path.name, digest)
+        if digest != declared:
+            raise CounterstainError(
+                f"{self.spec.name}: {path} is not the published file: its SHA-256 is {digest}, not {declared}. "
+                f"Download it again from {self.spec.checkpoint}."
+            )
+        return digest
+
+    def _cached(self, name: str) -> Path | None:
+        """Return a file of a pinned revision that was downloaded before: the hub need not be asked."""
+        from huggingface_hub import try_to_load_from_cache
+
+        if self.spec.revision is None:
+            return None
+        path = try_to_load_from_cache(str(self.spec.checkpoint), name, revision=self.spec.revision)
+        return Path(path) if isinstance(path, str) else None
+
+    def _download(self, name: str) -> Path | None:
+        from huggingface_hub import constants, errors, hf_hub_download
+
+        spec = self.spec
+        try:
+            return Path(hf_hub_download(str(spec.checkpoint), name, revision=spec.revision))
+        # HTTPError is the base of what the hub's HTTP client raises; it comes through bare where a proxy refuses.
+        except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]
+            # The hub said that the revision has no such file; the other kind says that the hub was not asked.
+            if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
+                return None
+            page = f"{constants.ENDPOINT}/{spec.checkpoint}"
+            gated = f" It is gated: accept its terms on {page} and set HF_TOKEN." if spec.gated else ""
+            raise CounterstainError(
+                f"{spec.name}: {name} of {spec.checkpoint} cannot be had from the hub ({type(error).__name__}).{gated} "
+                f"Or put the files of {page} into {self.advice}/ and set COUNTERSTAIN_CHECKPOINT_DIR="
+                f"{self.advice.parent}."
+            ) from error
+
+
+def open_checkpoint(spec: EncoderSpec, options: LoadOptions) -> Checkpoint:
+    """Return an encoder's checkpoint: the local folder if there is one, else the hub's repository."""
+    advice = (options.checkpoint_dir or Path("DIR")) / (spec.variant_of or spec.name)
+    return Checkpoint(spec, options.local_checkpoint(spec), advice)

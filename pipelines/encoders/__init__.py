@@ -10,8 +10,16 @@ from store.schema import CounterstainError
 
 @cache
 def encoder_specs() -> dict[str, EncoderSpec]:
-    """Return the registered encoders by name."""
-    return discover(sys.modules[__name__], "SPEC", "counterstain.encoders", EncoderSpec)
+    """Return the registered encoders by name; one whose model has two kinds of feature is there under two names."""
+    declared = discover(sys.modules[__name__], "SPEC", "counterstain.encoders", EncoderSpec)
+    variants = [variant for spec in declared.values() for variant in spec.variants()]
+    for variant in variants:
+        if declared.get(variant.name, variant).variant_of != variant.variant_of:
+            raise CounterstainError(
+                f"{variant.name!r} names an encoder of its own and the pooled feature of {variant.variant_of!r}: "
+                "give one of them another name."
+            )
+    return {variant.name: variant for variant in variants}
 
 
 def load_encoder(name: str, options: LoadOptions) -> Encoder:

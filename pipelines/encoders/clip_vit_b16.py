@@ -1,4 +1,8 @@
-"""CLIP ViT-B/16 of OpenAI, through open_clip."""
+"""CLIP ViT-B/16 of OpenAI, through open_clip.
+
+The checkpoint is the one that ``open_clip.pretrained`` names. Its revision: public code that pins it (unverified
+against the hub).
+"""
 
 from pipelines.encoder import EncoderSpec
 from pipelines.families.open_clip_family import load
@@ -8,11 +12,14 @@ SPEC = EncoderSpec(
     load=load,
     architecture="ViT-B-16-quickgelu",
     checkpoint="timm/vit_base_patch16_clip_224.openai",
+    revision="977e3dd0ec55ab8da155f2fbeb6b5f54948b6e3d",
+    kind="projected",
     feature="projected",
     dimension=512,
+    pooled_dimension=768,
     group="general",
     text_side=True,
     pretrained_on="WIT-400M, 400 million image and text pairs from the web",
     licence="MIT",
-    source="Radford et al., arXiv:2103.00020; checkpoint named in open_clip.pretrained, revision unverified",
+    source="Radford et al., arXiv:2103.00020; checkpoint named in open_clip.pretrained",
 )

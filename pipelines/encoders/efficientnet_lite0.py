@@ -23,9 +23,7 @@ def load(spec: EncoderSpec, options: LoadOptions) -> Encoder:
         raise CounterstainError(f"{spec.name}: the tensors of {spec.checkpoint} are not those of {spec.architecture}.")
     model.load_state_dict(dict(zip(wanted, stored.values(), strict=True)), strict=True)
     model.reset_classifier(0)
-    return assemble(
-        spec, model, create_transform(**resolve_model_data_config(model), is_training=False), options.device
-    )
+    return assemble(spec, model, create_transform(**resolve_model_data_config(model), is_training=False), options)
 
 
 SPEC = EncoderSpec(

@@ -8,6 +8,7 @@ SPEC = EncoderSpec(
     load=load_untrained,
     architecture="ViT-B-16",
     checkpoint=None,
+    kind="projected",
     feature="projected, of random weights from seed 0",
     dimension=512,
     group="control",

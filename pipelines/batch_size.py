@@ -1,0 +1,76 @@
+"""How many images a forward pass takes at its best, found by trying."""
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipelines.encoder import Encoder
+
+LARGEST = 512
+# On a CPU small batches win, as their activations fit its caches; larger ones need not be tried.
+LARGEST_ON_CPU = 32
+# A larger batch must be this much faster for each image; a slower one by as much ends the search.
+GAIN = 1.05
+# Time one size may take; the next would take twice that.
+SECONDS_FOR_A_SIZE = 5.0
+
+
+def find_batch_size(encoder: "Encoder", workers: int = 1) -> int:
+    """Return the size, a power of two, at which an encoder needs least time for each image.
+
+    Sizes are doubled until memory runs out or an image takes longer again. The vectors do not depend on the size, but
+    for their last digits.
+
+    Parameters
+    ----------
+    encoder
+        A loaded encoder.
+    workers
+        Threads that encode at the same time, among which the cores are shared out.
+
+    Raises
+    ------
+    torch.OutOfMemoryError
+        If there is no room for a single image.
+    """
+    import torch
+    from PIL import Image
+
+    image = encoder.preprocess(Image.new("RGB", (256, 256), (127, 127, 127)))
+    cores = torch.get_num_threads()
+    torch.set_num_threads(max(1, cores // workers))
+    best_size, best_seconds = 1, float("inf")
+    largest = LARGEST_ON_CPU if encoder.device == "cpu" else LARGEST
+    size = 1
+    try:
+        encoder.encode(image[None])  # the first pass of all also sets things up
+        while size <= largest:
+            try:
+                seconds = _seconds_for_each(encoder, image, size)
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                break
+            if seconds * GAIN < best_seconds:
+                best_size, best_seconds = size, seconds
+            elif seconds > best_seconds * GAIN:
+                break
+            if seconds * size > SECONDS_FOR_A_SIZE:
+                break
+            size *= 2
+    finally:
+        torch.set_num_threads(cores)
+    return best_size
+
+
+def _seconds_for_each(encoder: "Encoder", image: "torch.Tensor", size: int) -> float:
+    """Return the seconds an image takes in a batch, the better of two passes."""
+    batch = image.expand(size, *image.shape).contiguous()
+    passes = []
+    for _ in range(2):
+        start = time.perf_counter()
+        encoder.encode(batch)
+        passes.append(time.perf_counter() - start)
+    return min(passes) / size
