@@ -49,13 +49,13 @@ def _parameters(cell: Cell) -> dict[str, object]:
     spec = encoder_specs().get(cell.encoder)
     if spec is None:
         return {"imported": True}
-    parameters: dict[str, object] = {
+    precision = cell.project.precision
+    return {
         "architecture": spec.architecture,
         "checkpoint": spec.checkpoint,
         "revision": spec.revision,
+        **({} if precision == "float32" else {"precision": precision}),
     }
-    reduced = cell.project.precision != "float32"
-    return parameters | ({"precision": cell.project.precision} if reduced else {})
 
 
 def _make(cell: Cell) -> Made:

@@ -7,6 +7,9 @@ from pathlib import Path
 from pipelines.encoder import EncoderSpec, LoadOptions
 from store.schema import CounterstainError
 
+# Of the file that says which shard of a checkpoint holds which weight, after the name the whole would have.
+INDEX_SUFFIX = ".index.json"
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -47,7 +50,8 @@ class Checkpoint:
         """Return the first of some files that there is, as `find`; raise `CounterstainError` if there is none."""
         path = self.find(*names)
         if path is None:
-            raise CounterstainError(f"{self.spec.name}: {self} is no checkpoint of it: it needs {' or '.join(names)}.")
+            whole = [name for name in names if not name.endswith(INDEX_SUFFIX)]
+            raise CounterstainError(f"{self.spec.name}: {self} is no checkpoint of it: it needs {' or '.join(whole)}.")
         return path
 
     def sha256(self, path: Path) -> str:
@@ -89,11 +93,10 @@ class Checkpoint:
             if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
                 return None
             page = f"{constants.ENDPOINT}/{spec.checkpoint}"
-            gated = f" It is gated: accept its terms on {page} and set HF_TOKEN." if spec.gated else ""
+            put = f"It is gated: accept its terms on {page} and set HF_TOKEN; or put" if spec.gated else "Put"
             raise CounterstainError(
-                f"{spec.name}: {name} of {spec.checkpoint} cannot be had from the hub ({type(error).__name__}).{gated} "
-                f"Or put the files of {page} into {self.advice}/ and set COUNTERSTAIN_CHECKPOINT_DIR="
-                f"{self.advice.parent}."
+                f"{spec.name}: {name} of {spec.checkpoint} cannot be had from the hub ({type(error).__name__}). {put} "
+                f"the files of {page} into {self.advice}/ and set COUNTERSTAIN_CHECKPOINT_DIR={self.advice.parent}."
             ) from error
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from pipelines.hub import Checkpoint
+from pipelines.hub import INDEX_SUFFIX, Checkpoint
 from store.schema import CounterstainError
 
 if TYPE_CHECKING:
     import torch
 
-INDEX_SUFFIX = ".index.json"
 # As hub repositories of transformers and timm models name them; safetensors first.
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -132,14 +131,23 @@ def _shards(checkpoint: Checkpoint, index: Path, parts: tuple[str, ...]) -> list
 
 def _read_file(file: Path, parts: tuple[str, ...], within: str | None) -> "tuple[dict[str, torch.Tensor], set[str]]":
     """Return the weights that begin with one of `parts`, and the names of all."""
+    import numpy as np
     import torch
+    from numpy._core import multiarray
     from safetensors import safe_open
 
     if file.suffix == ".safetensors":
         with safe_open(file, framework="pt") as opened:
             names = set(opened.keys())
             return {name: opened.get_tensor(name) for name in sorted(names) if name.startswith(parts)}, names
-    content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    # Numbers of NumPy, which training code leaves beside the weights, are no code.
+    scalar = multiarray.scalar
+    harmless = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float64DType]
+    try:
+        with torch.serialization.safe_globals(harmless):
+            content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ValueError(f"{file.name} holds more than weights, or is damaged; nothing in it is executed") from error
     if within is not None:
         content = content[within]
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):

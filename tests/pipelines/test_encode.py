@@ -14,7 +14,7 @@ from torchvision.transforms import Compose, Resize, ToTensor
 
 from pipelines.decoding import content_hash, open_image, to_rgb
 from pipelines.encode import Wanted, encode
-from pipelines.encoder import Encoder, assemble
+from pipelines.encoder import Encoder, LoadOptions, assemble
 from pipelines.encoders import encoder_specs
 from pipelines.sources import Source, UnreadableImageError
 from store.schema import CounterstainError
@@ -29,7 +29,7 @@ def encoder() -> Encoder:
             torch.nn.Conv2d(3, 8, 4, stride=4), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
         )
     spec = replace(encoder_specs()["untrained_vit_b16"], dimension=8)
-    return assemble(spec, tower, Compose([Resize((16, 16)), ToTensor()]), "cpu")
+    return assemble(spec, tower, Compose([Resize((16, 16)), ToTensor()]), LoadOptions())
 
 
 @pytest.fixture
