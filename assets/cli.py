@@ -72,12 +72,31 @@ def list_data_sets(warehouse: WarehouseOption = None) -> None:
 
 
 @app.command()
-def encoders() -> None:
+def encoders(
+    as_json: Annotated[bool, typer.Option("--json", help="All that is known of each, as one JSON array.")] = False,
+) -> None:
     """Show the registered encoders."""
     from pipelines.encoders import encoder_specs
+    from pipelines.exposure import data_sets_seen
 
-    columns = ("name", "group", "dimension", "feature", "pretrained_on", "licence")
-    _print(pl.DataFrame([{c: getattr(spec, c) for c in columns} for spec in encoder_specs().values()]))
+    specs = sorted(encoder_specs().values(), key=lambda spec: (spec.group, spec.name))
+    if as_json:
+        known = [{key: value for key, value in vars(spec).items() if key != "load"} for spec in specs]
+        typer.echo(json.dumps(known, default=dict, ensure_ascii=False))
+        return
+    rows = [
+        {
+            "name": spec.name,
+            "group": spec.group,
+            "dimension": spec.dimension,
+            "text side": "yes" if spec.text_side else "",
+            "gated": "yes" if spec.gated else "",
+            "licence": spec.licence,
+            "medical images in training": ", ".join([*spec.modalities, *data_sets_seen(spec.exposure)]),
+        }
+        for spec in specs
+    ]
+    _print(pl.DataFrame(rows))
 
 
 @app.command()

@@ -6,6 +6,7 @@ from analysis.figures import c_path_figure, leaderboard_figure
 from analysis.probes import PENALTY
 from assets import display
 from assets.step import Cell, Made, Step
+from pipelines.encoders import encoder_specs
 from store.results import write_results
 from store.runs import data_version, latest_runs
 from store.schema import LEADERBOARD, CounterstainError
@@ -36,6 +37,7 @@ def _make(cell: Cell) -> Made:
     columns = [name for name in LEADERBOARD.schema.names if name != "row"]
     write_results(cell.warehouse, LEADERBOARD, ranked.select(columns))
     shown = ranked.filter((pl.col("split") == "test") & (pl.col("metric") == "macro_f1"))
+    shown = shown.join(_seen(cell), on=["dataset", "encoder"], how="left")
     return Made(
         rows=ranked.height,
         data_version=data_version(cell.warehouse, "leaderboard"),
@@ -45,10 +47,21 @@ def _make(cell: Cell) -> Made:
             "macro F1 on held-out images": display.picture(leaderboard_figure(shown, metric="macro F1"), "Leaderboard"),
             **_c_path(path),
             "table": display.table(
-                shown.select("dataset", "protocol", "rank", "encoder", "value", "ci_low", "ci_high", "n")
+                shown.select("dataset", "protocol", "rank", "encoder", "value", "ci_low", "ci_high", "n", "seen")
             ),
         },
     )
+
+
+def _seen(cell: Cell) -> pl.DataFrame:
+    """Return, for each registered data set and encoder, what of the one the other's training touched, or null."""
+    registered = cell.warehouse.frame("datasets").select("dataset", "reader").collect().rows()
+    rows = [
+        (dataset, name, spec.exposure.get(reader, spec.exposure.get(dataset)))
+        for dataset, reader in registered
+        for name, spec in encoder_specs().items()
+    ]
+    return pl.DataFrame(rows, {"dataset": pl.String, "encoder": pl.String, "seen": pl.String}, orient="row")
 
 
 def _c_path(path: pl.DataFrame) -> dict[str, object]:
@@ -68,7 +81,7 @@ STEP = Step(
     kinds=frozenset({"polars", "lancedb"}),
     scope="all",
     upstream=("svm_probes",),
-    code_version="2",
+    code_version="3",
     inputs=probe_versions,
     parameters=lambda _: {},
     make=_make,

@@ -67,7 +67,7 @@ class EncoderSpec:
     gated
         Whether its terms must be accepted, and a token given, before the hub hands it out.
     modalities
-        Medical kinds of image seen in training, in the words of the data sets' own records.
+        Medical kinds of image seen in training.
     exposure
         The study's data sets that training is known to have touched, and how closely.
     variant_of

@@ -23,3 +23,8 @@ STUDY_DATASETS = (
 PUBMED_FIGURES: Mapping[str, Exposure] = MappingProxyType(
     {name: "unknown" if name == "deepdrid" else "modality" for name in STUDY_DATASETS}
 )
+
+
+def data_sets_seen(exposure: Mapping[str, Exposure]) -> list[str]:
+    """Return the data sets that training used themselves, in words."""
+    return [f"{name} itself" for name, how in exposure.items() if how == "data set"]

@@ -82,5 +82,6 @@ def _test_images() -> "list[Image.Image]":
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     wide = vectors.astype(np.float64)
-    unit: NDArray[np.float64] = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    norms = np.linalg.norm(wide, axis=1, keepdims=True)
+    unit: NDArray[np.float64] = wide / np.where(norms == 0, 1, norms)
     return unit

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PANELS_ACROSS = 3
+# What an encoder's training may have touched of a data set: its images, or images of its kind.
+SEEN = ("data set", "modality")
 
 
 def leaderboard_figure(frame: pl.DataFrame, *, metric: str) -> bytes:
@@ -34,7 +36,8 @@ def leaderboard_figure(frame: pl.DataFrame, *, metric: str) -> bytes:
     frame
         One row per data set, encoder and protocol, with columns ``dataset``, ``encoder``, ``protocol``,
         ``value``, ``ci_low`` and ``ci_high`` (null without an interval); where there is a column
-        ``chance``, its value is a dashed line.
+        ``chance``, its value is a dashed line; where there is a column ``seen``, dots are hollow where it says that
+        the encoder's training touched such images (``data set`` or ``modality``).
     metric
         What the values are, for the axis.
 
@@ -66,7 +69,8 @@ def leaderboard_figure(frame: pl.DataFrame, *, metric: str) -> bytes:
         panel.set_xlabel(shorten(metric, 28), fontsize=9, color=INK, parse_math=False)
     for panel in axes.flat[len(datasets) :]:
         panel.set_axis_off()
-    figure.legend(*_handles(protocols, "chance" in frame.columns), loc="outside upper right", ncols=4)
+    hollow = "seen" in frame.columns and frame["seen"].is_in(SEEN).any()
+    figure.legend(*_handles(protocols, "chance" in frame.columns, hollow), loc="outside upper right", ncols=4)
     plain_legend(figure.legends[0])
     return to_png(figure)
 
@@ -80,7 +84,15 @@ def _panel(axes: Axes, frame: pl.DataFrame, encoders: list[str], protocols: list
             colour = PALETTE[i % len(PALETTE)]
             if row["ci_low"] is not None and row["ci_high"] is not None:
                 axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=colour, linewidth=1.6)
-            axes.plot([row["value"]], [y], color=colour, marker=MARKERS[i % len(MARKERS)], markersize=6)
+            inside = "white" if row.get("seen") in SEEN else colour
+            axes.plot(
+                [row["value"]],
+                [y],
+                color=colour,
+                marker=MARKERS[i % len(MARKERS)],
+                markersize=6,
+                markerfacecolor=inside,
+            )
     if "chance" in frame.columns and (chance := frame["chance"].drop_nulls()).len():
         axes.axvline(float(chance[0]), color=GREY, linestyle="--", linewidth=1.2)
     axes.set_yticks(range(len(encoders)), [shorten(name) for name in encoders], fontsize=9, parse_math=False)
@@ -93,7 +105,7 @@ def _panel(axes: Axes, frame: pl.DataFrame, encoders: list[str], protocols: list
         axes.spines[side].set_visible(False)
 
 
-def _handles(protocols: list[str], chance: bool) -> tuple[list[Artist], list[str]]:
+def _handles(protocols: list[str], chance: bool, hollow: bool) -> tuple[list[Artist], list[str]]:
     from matplotlib.lines import Line2D
 
     handles: list[Artist] = [
@@ -103,4 +115,7 @@ def _handles(protocols: list[str], chance: bool) -> tuple[list[Artist], list[str
     if chance:
         handles.append(Line2D([], [], color=GREY, linestyle="--"))
         labels.append("chance")
+    if hollow:
+        handles.append(Line2D([], [], color=INK, marker=MARKERS[0], markerfacecolor="white", linestyle=""))
+        labels.append("such images seen in training")
     return handles, labels

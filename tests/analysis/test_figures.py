@@ -284,6 +284,23 @@ def test_leaderboard_without_intervals_or_chance(drawn):
     assert len(figure.axes[0].lines) == 4
 
 
+def test_leaderboard_marks_what_training_touched(drawn):
+    seen = {"biomedclip": "modality", "uni": "unknown"}
+    frame = scores().with_columns(seen=pl.col("encoder").replace_strict(seen))
+    figure, _ = drawn("leaderboard", lambda: leaderboard_figure(frame, metric="accuracy"))
+    dots = {
+        line.get_xdata()[0]: line.get_markerfacecolor() for line in figure.axes[0].lines if line.get_marker() == "o"
+    }
+    assert dots[0.5] == "white" != dots[0.6]
+    assert legend_of(figure)[-1] == "such images seen in training"
+    itself = frame.with_columns(seen=pl.lit("data set"))
+    figure, _ = drawn("leaderboard", lambda: leaderboard_figure(itself, metric="accuracy"))
+    assert all(line.get_markerfacecolor() == "white" for line in figure.axes[0].lines if line.get_marker() == "o")
+    none = frame.with_columns(seen=pl.lit(None, dtype=pl.String))
+    figure, _ = drawn("leaderboard", lambda: leaderboard_figure(none, metric="accuracy"))
+    assert legend_of(figure) == ["published", "grouped", "chance"]
+
+
 def test_audits_mark_chance_significance_and_undefined(drawn):
     figure, _ = drawn("audits", lambda: audit_figure(audits(), title="t"))
     label, confounder, robustness = figure.axes

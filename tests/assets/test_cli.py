@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from assets.cli import app
 from assets.project import Project
 from assets.registry import add_dataset
+from pipelines.encoders import encoder_specs
 from pipelines.sources import DataSet
 from store import open_warehouse
 from store.runs import latest_runs
@@ -105,6 +106,10 @@ def test_lists(ran: Ran) -> None:
     assert "manifest" in run(ran.project.warehouse, "datasets", "list").stdout
     listed = run(ran.project.warehouse, "encoders").stdout
     assert all(name in listed for name in ("efficientnet_lite0", "untrained_vit_b16", "clip_vit_b16"))
+    known = {row["name"]: row for row in json.loads(run(ran.project.warehouse, "encoders", "--json").stdout)}
+    assert set(known) == set(encoder_specs())
+    assert known["flair"]["exposure"] == {"deepdrid": "data set"}
+    assert known["biomedclip_pooled"]["variant_of"] == "biomedclip"
 
 
 def test_sql_prints_what_python_reads(ran: Ran) -> None:

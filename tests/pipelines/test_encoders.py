@@ -6,6 +6,7 @@ import os
 import pickle
 import pkgutil
 import random
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,14 +16,20 @@ from typing import Any, get_args
 import numpy as np
 import open_clip
 import pytest
+import timm
 import torch
+import torchvision
+import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_sample_image
 
 import pipelines.encoders
-from pipelines.encoder import Encoder, EncoderSpec, Group, LoadOptions, assemble
+from pipelines.encoder import Encoder, EncoderSpec, FeatureKind, Group, LoadOptions, assemble
 from pipelines.encoders import encoder_specs, load_encoder
+from pipelines.exposure import STUDY_DATASETS, Exposure
+from pipelines.families import conch, cxr_clip, llava_family, open_clip_family, torchvision_family, towers
+from pipelines.families.conch_tower import ConchTower
 from pipelines.readers import readers
 from store.schema import CounterstainError, embeddings_table
 
@@ -83,6 +90,98 @@ def test_a_record_says_all_that_the_study_needs(spec: EncoderSpec) -> None:
     assert spec.dimension > 0
     assert spec.group in get_args(Group)
     assert (spec.checkpoint is None) == (spec.group == "control")
+    assert spec.kind in get_args(FeatureKind)
+    assert spec.revision is None or re.fullmatch(r"[0-9a-f]{40}", spec.revision)
+    assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in spec.sha256.values())
+    assert set(spec.exposure) <= set(STUDY_DATASETS)
+    assert set(spec.exposure.values()) <= set(get_args(Exposure))
+    assert bool(spec.modalities) == (spec.group in ("medical", "one modality"))
+    if spec.variant_of is not None:
+        whole = encoder_specs()[spec.variant_of]
+        assert (spec.name, spec.kind, whole.kind) == (whole.name + "_pooled", "pooled", "projected")
+        assert spec.dimension == whole.pooled_dimension
+        assert (spec.checkpoint, spec.revision, spec.text_side) == (whole.checkpoint, whole.revision, whole.text_side)
+
+
+def test_the_study_is_complete() -> None:
+    """Each row of its table, with the marks of the published scores: what of a data set training had seen."""
+    medical = dict.fromkeys(STUDY_DATASETS, "modality") | {"deepdrid": "unknown"}
+    rows = {
+        "biomedclip": ("medical", medical),
+        "llava_med": ("medical", medical),
+        "llava_med_pp": ("medical", medical),
+        "cxr_clip": ("one modality", {"pneumoniamnist": "modality"}),
+        "conch": ("one modality", {"breakhis": "modality"}),
+        "uni": ("one modality", {"breakhis": "modality"}),
+        "flair": ("one modality", {"deepdrid": "data set"}),
+        "clip_vit_b16": ("general", {}),
+        "clip_vit_l14": ("general", {}),
+        "clip_vit_h14": ("general", {}),
+        "clip_vit_bigg14": ("general", {}),
+        "eva02_l14_336": ("general", {}),
+        "llava_mistral": ("general", {}),
+        "llava_vicuna": ("general", {}),
+        "llm2clip_l14_336": ("general", {}),
+        "vgg16": ("no language", {}),
+        "resnet50": ("no language", {}),
+        "vit_l16": ("no language", {}),
+    }
+    assert {name: (encoder_specs()[name].group, dict(encoder_specs()[name].exposure)) for name in rows} == rows
+    today = {
+        "siglip2_so400m_384", "dinov2_l14", "dinov3_l16", "medsiglip_448", "uni2_h", "virchow2", "rad_dino", "pubmedclip",
+    }  # fmt: skip
+    assert today <= set(encoder_specs())
+
+
+def _on_meta(spec: EncoderSpec) -> tuple[torch.nn.Module, int] | None:
+    """Return an encoder's real architecture, without memory for its weights, and the side in px of what it is shown."""
+    family = spec.load.__module__.rpartition(".")[-1]
+    arguments = {key: value for key, value in spec.arguments.items() if key != "pooling"}
+    match family:
+        case "open_clip_family" if spec.checkpoint and open_clip.get_model_config(spec.architecture):
+            tower = open_clip_family._image_tower(open_clip.get_model_config(spec.architecture))
+            if spec.kind == "pooled":
+                open_clip_family._leave_out_projection(tower)
+            return tower, tower.image_size[0]
+        case "timm_family":
+            if "mlp_layer" in arguments:
+                arguments["mlp_layer"] = getattr(timm.layers, arguments["mlp_layer"])
+            trunk = timm.create_model(spec.architecture, num_classes=0, **arguments)
+            return towers.ClassAndPatches(trunk) if "pooling" in spec.arguments else trunk, 224
+        case "torchvision_family":
+            model = torchvision.models.get_model(spec.architecture)
+            torchvision_family._leave_out_classifier(model)
+            return model, 224
+        case "llava_family":
+            vision = transformers.CLIPVisionConfig(**llava_family.CLIP_L14_336)
+            scales = (336, 672, 1008) if spec.name == "llava_med_pp" else ()
+            return towers.MeanOfPatches(transformers.CLIPVisionModel(vision), -2, scales), max(scales, default=336)
+        case "conch":
+            tower = ConchTower(conch.VIT_B16, 512)
+            tower.projects = spec.kind == "projected"
+            return tower, 448
+        case "cxr_clip":
+            swin = transformers.SwinModel(transformers.SwinConfig(**cxr_clip.SWIN_TINY), add_pooling_layer=False)
+            linear = torch.nn.Linear(768, 512) if spec.kind == "projected" else None
+            return towers.Projected(towers.FirstToken(swin), linear), 224
+    return None
+
+
+ON_META = (
+    "clip_vit_b16", "clip_vit_b16_pooled", "clip_vit_l14", "clip_vit_l14_pooled", "clip_vit_h14", "clip_vit_h14_pooled",
+    "clip_vit_bigg14", "clip_vit_bigg14_pooled", "eva02_l14_336", "eva02_l14_336_pooled", "uni", "uni2_h", "virchow2",
+    "vgg16", "resnet50", "vit_l16", "llava_med", "llava_med_pp", "conch", "conch_pooled", "cxr_clip", "cxr_clip_pooled",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ON_META)
+def test_the_real_architecture_has_the_declared_dimension(name: str) -> None:
+    spec = encoder_specs()[name]
+    with torch.device("meta"), torch.no_grad():
+        built = _on_meta(spec)
+        assert built is not None
+        tower, side = built
+        assert tower.eval()(torch.empty(1, 3, side, side)).shape == (1, spec.dimension)
     assert embeddings_table(spec.name, spec.dimension).schema.field("vector").type.list_size == spec.dimension
 
 
@@ -132,8 +231,6 @@ def test_a_name_that_cannot_be_a_tables_is_refused(name: str) -> None:
 def test_lite0_preprocesses_as_timm_and_as_pillow_do_bit_for_bit(
     loaded: Callable[[str], Encoder], pixels: Callable[..., Any]
 ) -> None:
-    import timm
-
     preprocess = loaded("efficientnet_lite0").preprocess
     official = timm.data.create_transform(
         input_size=(3, 224, 224), interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3, crop_pct=0.875
