@@ -85,14 +85,8 @@ def _panel(axes: Axes, frame: pl.DataFrame, encoders: list[str], protocols: list
             if row["ci_low"] is not None and row["ci_high"] is not None:
                 axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=colour, linewidth=1.6)
             inside = "white" if row.get("seen") in SEEN else colour
-            axes.plot(
-                [row["value"]],
-                [y],
-                color=colour,
-                marker=MARKERS[i % len(MARKERS)],
-                markersize=6,
-                markerfacecolor=inside,
-            )
+            shape = MARKERS[i % len(MARKERS)]
+            axes.plot([row["value"]], [y], color=colour, marker=shape, markersize=6, markerfacecolor=inside)
     if "chance" in frame.columns and (chance := frame["chance"].drop_nulls()).len():
         axes.axvline(float(chance[0]), color=GREY, linestyle="--", linewidth=1.2)
     axes.set_yticks(range(len(encoders)), [shorten(name) for name in encoders], fontsize=9, parse_math=False)
