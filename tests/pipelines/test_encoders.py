@@ -7,6 +7,7 @@ import pickle
 import pkgutil
 import random
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,6 +25,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_sample_image
 
+import pipelines
 import pipelines.encoders
 from pipelines.encoder import Encoder, EncoderSpec, FeatureKind, Group, LoadOptions, assemble
 from pipelines.encoders import encoder_specs, load_encoder
@@ -562,6 +564,47 @@ def test_an_installed_distribution_adds_an_encoder_and_a_reader(
     encoder = load_encoder("acme_mean", LoadOptions())
     vectors = encoder.encode(torch.stack([encoder.preprocess(Image.fromarray(pixels(0)))]))
     assert vectors.shape == (1, 12)
+
+
+def test_an_encoder_as_the_readme_shows_it_runs_from_an_installed_distribution(tmp_path: Path) -> None:
+    readme = (Path(pipelines.__file__).parents[1] / "README.md").read_text()
+    module = re.search(r"such as this `acme\.py`.*?```python\n(.*?)```", readme, re.DOTALL)
+    entry = re.search(r'\[project\.entry-points\."counterstain\.encoders"\]\nacme_vit = "(.*?)"', readme)
+    assert module is not None
+    assert entry is not None
+    assert len(module[1].splitlines()) < 15
+    tiny = module[1].replace('"vit_base_patch16_224"', '"test_vit"').replace("dimension=768", "dimension=64")
+    assert tiny != module[1]
+    site, folder = tmp_path / "site", tmp_path / "checkpoints" / "acme_vit"
+    (site / "acme-1.0.dist-info").mkdir(parents=True)
+    (site / "acme.py").write_text(tiny)
+    (site / "acme-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (site / "acme-1.0.dist-info" / "entry_points.txt").write_text(f"[counterstain.encoders]\nacme_vit = {entry[1]}\n")
+    folder.mkdir(parents=True)
+    model = timm.create_model("test_vit", num_classes=0)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"pretrained_cfg": {"input_size": [3, 160, 160]}}))
+    code = """
+import json, pathlib, sys
+from PIL import Image
+from pipelines.encoder import LoadOptions
+from pipelines.encoders import encoder_specs, load_encoder
+encoder = load_encoder("acme_vit", LoadOptions(pathlib.Path(sys.argv[1])))
+vectors = encoder.encode(encoder.preprocess(Image.new("RGB", (200, 180), (10, 200, 90)))[None])
+print(json.dumps([sorted(encoder_specs()), vectors.tolist()]))
+"""
+    path = os.pathsep.join([str(site), str(Path(pipelines.__file__).parents[1])])
+    process = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "checkpoints")],
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    names, vectors = json.loads(process.stdout)
+    assert {"acme_vit", "biomedclip", "untrained_vit_b16"} <= set(names)
+    pixels = timm.data.create_transform(**timm.data.resolve_data_config({"input_size": [3, 160, 160]}))
+    with torch.no_grad():
+        expected = model.eval()(pixels(Image.new("RGB", (200, 180), (10, 200, 90)))[None])
+    np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
