@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
+from zipfile import is_zipfile
 
 from pipelines.hub import INDEX_SUFFIX, Checkpoint
 from store.schema import CounterstainError
@@ -142,10 +143,11 @@ def _read_file(file: Path, parts: tuple[str, ...], within: str | None) -> "tuple
             return {name: opened.get_tensor(name) for name in sorted(names) if name.startswith(parts)}, names
     # Numbers of NumPy, which training code leaves beside the weights, are no code.
     scalar = multiarray.scalar
-    harmless = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float64DType]
+    harmless: list[Any] = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float64DType]
     try:
         with torch.serialization.safe_globals(harmless):
-            content: Any = torch.load(file, map_location="cpu", weights_only=True)
+            # Mapped into memory where the format allows: of a large file only the tower is then read.
+            content: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file))
     except UnpicklingError as error:
         raise ValueError(f"{file.name} holds more than weights, or is damaged; nothing in it is executed") from error
     if within is not None:

@@ -67,7 +67,8 @@ class UnitLength(torch.nn.Module):
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """Return the vectors ``(b, d)``, each divided by its norm."""
-        return vectors / vectors.norm(dim=-1, keepdim=True)
+        unit: torch.Tensor = vectors / vectors.norm(dim=-1, keepdim=True)
+        return unit
 
 
 class FirstToken(torch.nn.Module):

@@ -528,6 +528,7 @@ SPEC = EncoderSpec(
     text_side=False, pretrained_on="nothing", licence="MIT", source="here",
 )
 CLASHING = EncoderSpec(**{**vars(SPEC), "name": "clip_vit_b16"})
+CLASHING_TOO = EncoderSpec(**{**vars(SPEC), "name": "clip_vit_b16_pooled"})
 READER = Reader("acme", lambda dataset: iter([Source("one", lambda: b"")]), lambda dataset: "1")
 """
 
@@ -611,6 +612,7 @@ print(json.dumps([sorted(encoder_specs()), vectors.tolist()]))
     ("entry_point", "message"),
     [
         ("acme_features:CLASHING", r"acme_features:CLASHING\) registers 'clip_vit_b16', which is already taken"),
+        ("acme_features:CLASHING_TOO", "'clip_vit_b16_pooled' names an encoder of its own and the pooled feature of"),
         ("acme_features:READER", "is a Reader, not a EncoderSpec"),
         ("acme_features:ABSENT", "cannot be loaded: .*ABSENT.*Repair or remove"),
         ("acme_missing:SPEC", "cannot be loaded: No module named 'acme_missing'"),
