@@ -54,6 +54,8 @@ def _parameters(cell: Cell) -> dict[str, object]:
         "architecture": spec.architecture,
         "checkpoint": spec.checkpoint,
         "revision": spec.revision,
+        "feature": spec.feature,
+        "arguments": repr(sorted(spec.arguments.items())),
         **({} if precision == "float32" else {"precision": precision}),
     }
 
@@ -62,7 +64,7 @@ def _make(cell: Cell) -> Made:
     about: dict[str, object] = {}
     if cell.encoder in encoder_specs():
         encoder = _loaded(cell.encoder, cell.project.load_options())
-        fingerprint, encoded = _encode(cell, encoder)
+        fingerprint, encoded = encoder.fingerprint, _encode(cell, encoder)
         about = {"cosine to float32": encoder.fidelity}
         if encoder.files:
             about["weights"] = display.table(_weights(encoder))
@@ -74,7 +76,7 @@ def _make(cell: Cell) -> Made:
             )
         # Its vectors came with their own fingerprint; only what is known of the images can have changed.
         refresh_metadata(cell.warehouse, cell.encoder, cell.dataset)
-        fingerprint, encoded = "imported", 0
+        fingerprint, encoded = "imported", {}
     table = EMBEDDINGS_PREFIX + cell.encoder
     build_indexes(cell.warehouse, table)
     matrix = cell.warehouse.vectors(cell.encoder, cell.dataset)
@@ -87,7 +89,7 @@ def _make(cell: Cell) -> Made:
         rows=len(matrix.vectors),
         data_version=data_version(cell.warehouse, table, dataset=cell.dataset),
         tables=(table,),
-        summary={"encoded now": encoded, "dimension": matrix.vectors.shape[1], "mean norm": float(norms.mean())},
+        summary={**encoded, "dimension": matrix.vectors.shape[1], "mean norm": float(norms.mean())},
         metadata={"classes": display.table(classes), **about},
         checks={
             "every_image_has_a_vector": Check(
@@ -100,18 +102,19 @@ def _make(cell: Cell) -> Made:
     )
 
 
-def _encode(cell: Cell, encoder: Encoder) -> tuple[str, int]:
-    """Encode what is missing, stage it as it comes, and commit the partition; return the number encoded."""
+def _encode(cell: Cell, encoder: Encoder) -> dict[str, int]:
+    """Encode what is missing, stage it as it comes, and commit the partition; return what was done, in numbers."""
     images = read_metadata(cell.warehouse, cell.dataset)
     spec = encoder.spec
     partition = EmbeddingPartition(cell.warehouse, spec.name, cell.dataset, spec.dimension, encoder.fingerprint)
     dataset = get_dataset(cell.warehouse, cell.dataset)
-    batch_size = cell.project.batch_size or find_batch_size(encoder, cell.project.workers)
+    batch_size = cell.project.batch_size
     encoded = 0
     # Another run of the same partition may commit, and clear what was staged, while this one encodes.
     while missing := set(images["image_id"]) - partition.encoded_ids():
         rows = images.filter(pl.col("image_id").is_in(list(missing))).select("uri", "image_id", "content_hash")
         wanted = {uri: Wanted(image_id, content) for uri, image_id, content in rows.iter_rows()}
+        batch_size = batch_size or find_batch_size(encoder, cell.project.workers, at_most=len(missing))
         progress = Progress(f"{cell.encoder}: images encoded", len(wanted))
         staged = time.monotonic()
         ids: list[str] = []
@@ -133,7 +136,8 @@ def _encode(cell: Cell, encoder: Encoder) -> tuple[str, int]:
             )
         encoded += progress.done
     partition.commit()
-    return encoder.fingerprint, encoded
+    # The last digits of a vector depend on how many images it was computed with.
+    return {"encoded now": encoded} | ({"images per forward pass": batch_size} if encoded else {})
 
 
 def _weights(encoder: Encoder) -> pl.DataFrame:

@@ -17,7 +17,7 @@ GAIN = 1.05
 SECONDS_FOR_A_SIZE = 5.0
 
 
-def find_batch_size(encoder: "Encoder", workers: int = 1) -> int:
+def find_batch_size(encoder: "Encoder", workers: int = 1, *, at_most: int = LARGEST) -> int:
     """Return the size, a power of two, at which an encoder needs least time for each image.
 
     Sizes are doubled until memory runs out or an image takes longer again. The vectors do not depend on the size, but
@@ -29,6 +29,8 @@ def find_batch_size(encoder: "Encoder", workers: int = 1) -> int:
         A loaded encoder.
     workers
         Threads that encode at the same time, among which the cores are shared out.
+    at_most
+        Images there are to encode.
 
     Raises
     ------
@@ -42,7 +44,7 @@ def find_batch_size(encoder: "Encoder", workers: int = 1) -> int:
     cores = torch.get_num_threads()
     torch.set_num_threads(max(1, cores // workers))
     best_size, best_seconds = 1, float("inf")
-    largest = LARGEST_ON_CPU if encoder.device == "cpu" else LARGEST
+    largest = min(at_most, LARGEST_ON_CPU if encoder.device == "cpu" else LARGEST)
     size = 1
     try:
         encoder.encode(image[None])  # the first pass of all also sets things up

@@ -214,7 +214,12 @@ def assemble(
     # A function is described with its address, which differs from one process to the next.
     words = {what: re.sub(r" at 0x[0-9a-f]+", "", str(thing)) for what, thing in described.items()}
     digest = fingerprint(tower.state_dict(), words)
-    shape = forward(tower, preprocess(Image.new("RGB", (64, 64)))[None], options.device).shape
+    try:
+        shape = forward(tower, preprocess(Image.new("RGB", (64, 64)))[None], options.device).shape
+    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+        raise CounterstainError(
+            f"{spec.name}: the model cannot take an image preprocessed as its configuration says: {error}"
+        ) from error
     if shape != (1, spec.dimension):
         raise CounterstainError(
             f"{spec.name}: the model returns an array of shape {shape} for one image, but the record declares "

@@ -60,15 +60,15 @@ class Checkpoint:
         Raises
         ------
         CounterstainError
-            If the record declares another one.
+            If the record declares another one, or declares those of other files only.
         """
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        declared = self.spec.sha256.get(path.name, digest)
-        if digest != declared:
+        if self.spec.sha256 and digest != self.spec.sha256.get(path.name):
             raise CounterstainError(
-                f"{self.spec.name}: {path} is not the published file: its SHA-256 is {digest}, not {declared}. "
-                f"Download it again from {self.spec.checkpoint}."
+                f"{self.spec.name}: {path} is not the published file: its SHA-256 is {digest}, not "
+                f"{self.spec.sha256.get(path.name, 'that of any file it is published in')}. "
+                f"Download {' or '.join(self.spec.sha256)} from {self.spec.checkpoint}."
             )
         return digest
 

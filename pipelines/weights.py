@@ -1,6 +1,7 @@
 """Weights out of checkpoint files: those of one tower, without executing pickles, and all or nothing."""
 
 import json
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,8 +36,8 @@ def refusing(checkpoint: Checkpoint) -> Iterator[None]:
     try:
         yield
     except (
-        RuntimeError, ValueError, TypeError, OSError, KeyError, AttributeError, EOFError,
-        AssertionError, StopIteration, UnpicklingError, SafetensorError,
+        RuntimeError, ValueError, TypeError, OSError, LookupError, AttributeError, EOFError,
+        AssertionError, StopIteration, UnpicklingError, SafetensorError, struct.error,
     ) as error:  # fmt: skip
         raise CounterstainError(f"{checkpoint.spec.name}: cannot load {checkpoint}: {error}") from error
 
@@ -125,7 +126,7 @@ def _shards(checkpoint: Checkpoint, index: Path, parts: tuple[str, ...]) -> list
     """Return the shards that hold a weight of the tower."""
     places = json.loads(index.read_text())["weight_map"]
     shards = sorted({shard for name, shard in places.items() if name.startswith(parts)})
-    if any(Path(shard).name != shard for shard in shards):
+    if any(Path(shard).name != shard or shard == ".." for shard in shards):
         raise ValueError(f"{index.name} names a shard outside of its folder")
     return [checkpoint.need(shard) for shard in shards]
 

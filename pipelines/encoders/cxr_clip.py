@@ -22,6 +22,6 @@ SPEC = EncoderSpec(
     pretrained_on="MIMIC-CXR, CheXpert and ChestX-ray14, chest radiographs and reports; the tower began on ImageNet-1k",
     modalities=("radiograph",),
     exposure={"pneumoniamnist": "modality"},
-    licence="CC BY-NC 4.0",
+    licence="CC BY-NC 4.0 by its README, CC BY-NC-SA 4.0 by its LICENSE",
     source="You et al., arXiv:2310.13292; https://github.com/Soombit-ai/cxr-clip",
 )

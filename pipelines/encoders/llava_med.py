@@ -21,7 +21,7 @@ SPEC = EncoderSpec(
     group="medical",
     text_side=False,
     language_model=True,
-    pretrained_on="CLIP on WIT-400M; then figures and captions of PubMed Central (PMC-15M)",
+    pretrained_on="CLIP on WIT-400M; then 500,000 figures and captions and 60,000 instructions out of PMC-15M",
     sha256={
         "model-00001-of-00004.safetensors": "ef2190dc6c2a940e60f03f5fdb4dddb2320eb87801aeca5c40b0a28ce8aa420e",
         "model-00002-of-00004.safetensors": "2b229607fecd98b8111320178e5bf3e2c527b05a942c85d65b5b507c76c1ed00",
@@ -30,6 +30,6 @@ SPEC = EncoderSpec(
     },
     modalities=("CT", "MRI", "radiograph", "ultrasound", "histology", "cytology", "dermoscopy"),
     exposure=PUBMED_FIGURES,
-    licence="research use only (Microsoft Research terms)",
+    licence="Apache-2.0 as the hub's card has it, research use only by the authors' repository; unverified",
     source="Li et al., arXiv:2306.00890; https://github.com/microsoft/LLaVA-Med",
 )

@@ -44,6 +44,7 @@ def load(spec: EncoderSpec, options: LoadOptions) -> Encoder:
     weights = read_weights(checkpoint, WEIGHT_FILES, parts=(IMAGE_TOWER,), others=OTHER_PARTS)
     with refusing(checkpoint):
         config = json.loads(config_file.read_text())
+        _check_activation(spec.architecture, config["model_cfg"])
         tower = _image_tower(config["model_cfg"])
         settings = merge_preprocess_dict(asdict(PreprocessCfg()), config.get("preprocess_cfg", {}))
         preprocess = image_transform_v2(PreprocessCfg(**settings | {"size": tower.image_size}), is_train=False)
@@ -81,6 +82,15 @@ def _image_tower(model: dict[str, Any]) -> "torch.nn.Module":
         model["embed_dim"], vision, quick_gelu=model.get("quick_gelu", False)
     )
     return tower
+
+
+def _check_activation(architecture: str, model: dict[str, Any]) -> None:
+    """Raise ValueError where a configuration has another activation than its architecture: the weights would fit."""
+    import open_clip
+
+    known = open_clip.get_model_config(architecture)
+    if known is not None and known.get("quick_gelu", False) != model.get("quick_gelu", False):
+        raise ValueError(f"its {CONFIG_FILE} says quick_gelu={model.get('quick_gelu', False)}, unlike {architecture}")
 
 
 def _leave_out_projection(tower: Any) -> None:

@@ -35,13 +35,14 @@ def load(spec: EncoderSpec, options: LoadOptions) -> Encoder:
     checkpoint = open_checkpoint(spec, options)
     if checkpoint.folder is None:
         checkpoint = replace(checkpoint, folder=_download(spec, published, checkpoint.advice))
-    weights = read_weights(checkpoint, [file_name])
     beginning = Path(file_name).stem.rsplit("-", 1)[-1]
-    if not weights.files[file_name].startswith(beginning):
+    digest = checkpoint.sha256(checkpoint.need(file_name))
+    if not digest.startswith(beginning):
         raise CounterstainError(
-            f"{spec.name}: {checkpoint.folder}/{file_name} is not the published file: its SHA-256 is "
-            f"{weights.files[file_name]}, which does not begin with {beginning}. Download it again."
+            f"{spec.name}: {checkpoint.folder}/{file_name} is not the published file: its SHA-256 is {digest}, which "
+            f"does not begin with {beginning}. Delete it, and download it again."
         )
+    weights = read_weights(checkpoint, [file_name])
     model: torch.nn.Module = models.get_model(spec.architecture, weights=None)
     fit(checkpoint, model, weights.tensors)
     _leave_out_classifier(model)
@@ -49,17 +50,22 @@ def load(spec: EncoderSpec, options: LoadOptions) -> Encoder:
 
 
 def _download(spec: EncoderSpec, published: Any, advice: Path) -> Path:
-    """Return the folder of torch's own cache, with the weights in it."""
+    """Return the folder of torch's own cache, with the file of weights in it."""
     import torch
 
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path = folder / published.url.rsplit("/", 1)[-1]
     try:
-        published.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            digest = path.stem.rsplit("-", 1)[-1]
+            torch.hub.download_url_to_file(published.url, str(path), hash_prefix=digest, progress=False)
     except (URLError, OSError, RuntimeError) as error:  # the last is a digest that differs
         raise CounterstainError(
             f"{spec.name}: {published.url} cannot be had ({type(error).__name__}). Put that file into {advice}/ and "
             f"set COUNTERSTAIN_CHECKPOINT_DIR={advice.parent}."
         ) from error
-    return Path(torch.hub.get_dir()) / "checkpoints"
+    return folder
 
 
 def _leave_out_classifier(model: "torch.nn.Module") -> None:

@@ -60,7 +60,9 @@ def load(spec: EncoderSpec, options: LoadOptions) -> Encoder:
         if settings is not None:
             processor = clip_processor(settings)
         elif processor_file is not None:
-            processor = transformers.AutoImageProcessor.from_pretrained(processor_file.parent, backend="pil")
+            processor = transformers.AutoImageProcessor.from_pretrained(
+                processor_file.parent, backend="pil", trust_remote_code=False
+            )
     if spec.architecture.endswith("WithProjection"):
         tower = Output(model.vision_model, "pooler_output") if spec.kind == "pooled" else Output(model, "image_embeds")
     else:

@@ -147,7 +147,7 @@ def _folder(tmp_path: Path, spec: EncoderSpec = PINNED) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("shard", ["../outside.safetensors", "/etc/passwd", "sub/one.safetensors"])
+@pytest.mark.parametrize("shard", ["../outside.safetensors", "/etc/passwd", "sub/one.safetensors", ".."])
 def test_a_shard_outside_of_the_folder_is_refused(tmp_path: Path, shard: str) -> None:
     folder = _folder(tmp_path)
     save_file({"a": torch.ones(2)}, tmp_path / "outside.safetensors")
@@ -171,6 +171,15 @@ def test_another_file_than_the_published_one_is_refused(tmp_path: Path) -> None:
     assert read_weights(open_checkpoint(declared, LoadOptions(tmp_path))).tensors["a"].tolist() == [1, 1]
     save_file({"a": torch.zeros(2)}, file)
     with pytest.raises(CounterstainError, match=rf"is not the published file: its SHA-256 is [0-9a-f]+, not {digest}"):
+        read_weights(open_checkpoint(declared, LoadOptions(tmp_path)))
+
+
+def test_a_file_of_another_name_does_not_pass_for_the_published_one(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(2)}, _folder(tmp_path) / "model.safetensors")
+    declared = replace(PINNED, sha256={"pytorch_model.bin": "0" * 64})
+    with pytest.raises(
+        CounterstainError, match=r"not that of any file it is published in. Download pytorch_model\.bin"
+    ):
         read_weights(open_checkpoint(declared, LoadOptions(tmp_path)))
 
 
