@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 LARGEST = 512
 # On a CPU small batches win, as their activations fit its caches; larger ones need not be tried.
 LARGEST_ON_CPU = 32
-# A larger batch must be this much faster for each image; a slower one by as much ends the search.
+# A larger batch must be this much faster for each image; at this multiple of the best size the search ends.
 GAIN = 1.05
+PATIENCE = 4
 # Time one size may take; the next would take twice that.
 SECONDS_FOR_A_SIZE = 5.0
 
@@ -20,7 +21,7 @@ SECONDS_FOR_A_SIZE = 5.0
 def find_batch_size(encoder: "Encoder", workers: int = 1, *, at_most: int = LARGEST) -> int:
     """Return the size, a power of two, at which an encoder needs least time for each image.
 
-    Sizes are doubled until memory runs out or an image takes longer again. The vectors do not depend on the size, but
+    Sizes are doubled until memory runs out or larger ones no longer gain. The vectors do not depend on the size, but
     for their last digits.
 
     Parameters
@@ -57,9 +58,7 @@ def find_batch_size(encoder: "Encoder", workers: int = 1, *, at_most: int = LARG
                 break
             if seconds * GAIN < best_seconds:
                 best_size, best_seconds = size, seconds
-            elif seconds > best_seconds * GAIN:
-                break
-            if seconds * size > SECONDS_FOR_A_SIZE:
+            if size >= PATIENCE * best_size or seconds * size > SECONDS_FOR_A_SIZE:
                 break
             size *= 2
     finally:
@@ -68,11 +67,15 @@ def find_batch_size(encoder: "Encoder", workers: int = 1, *, at_most: int = LARG
 
 
 def _seconds_for_each(encoder: "Encoder", image: "torch.Tensor", size: int) -> float:
-    """Return the seconds an image takes in a batch, the better of two passes."""
+    """Return the seconds an image takes in a batch, the better of two passes.
+
+    On a CPU they are the processor's, which no other program's work adds to.
+    """
+    clock = time.process_time if encoder.device == "cpu" else time.perf_counter
     batch = image.expand(size, *image.shape).contiguous()
     passes = []
     for _ in range(2):
-        start = time.perf_counter()
+        start = clock()
         encoder.encode(batch)
-        passes.append(time.perf_counter() - start)
+        passes.append(clock() - start)
     return min(passes) / size

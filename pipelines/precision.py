@@ -1,6 +1,6 @@
 """The forward pass in float32, or in bfloat16 where that is measured to change little."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ Precision = Literal["float32", "bfloat16"]
 
 # Below this cosine to its float32 vectors a model is not run in bfloat16: neighbours begin to change places.
 LOWEST_FIDELITY = 0.999
-TEST_IMAGES = 8
+IMAGES_OF_EACH_KIND = 4
 
 
 def forward(
@@ -44,7 +44,7 @@ def fidelity(
     device: str,
     precision: Precision,
 ) -> float:
-    """Return the lowest cosine between float32 vectors and those of `precision`, over a few drawn images.
+    """Return the lowest cosine between float32 vectors and those of `precision`, over a few phantoms.
 
     Raises
     ------
@@ -67,17 +67,14 @@ def fidelity(
 
 
 def _test_images() -> "list[Image.Image]":
-    """Draw seeded images, each of coarse colours with fine grain."""
+    """Draw phantoms of every kind, words and marks among them; noise, being far from flat, would flatter a model."""
     from PIL import Image
 
-    rng = np.random.default_rng(0)
-    images = []
-    for _ in range(TEST_IMAGES):
-        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
-        smooth = np.asarray(coarse.resize((256, 256), Image.Resampling.BICUBIC), np.int16)
-        grain = rng.integers(-40, 41, smooth.shape, dtype=np.int16)
-        images.append(Image.fromarray(np.clip(smooth + grain, 0, 255).astype(np.uint8)))
-    return images
+    from pipelines.phantoms.draw import draw_phantom
+    from pipelines.phantoms.spec import Modality, PhantomSpec
+
+    specs = [PhantomSpec(modality, IMAGES_OF_EACH_KIND, strength=1.0) for modality in get_args(Modality)]
+    return [Image.fromarray(draw_phantom(spec, i).pixels) for spec in specs for i in range(IMAGES_OF_EACH_KIND)]
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
