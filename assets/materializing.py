@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from assets.partitions import known_datasets, known_encoders, sync_partitions
+from assets.partitions import known_datasets, known_encoders, one_process_at_a_time, sync_partitions
 from assets.project import Project
 from assets.registry import get_dataset
 from assets.step import Cell, Step, as_asset
@@ -54,7 +54,10 @@ def prepare_dagster_home(project: Project) -> Path:
 @contextmanager
 def dagster_instance(project: Project) -> Iterator[dg.DagsterInstance]:
     """Open the Dagster instance of a project, with every known data set and encoder as a partition."""
-    with dg.DagsterInstance.from_config(str(prepare_dagster_home(project))) as instance:
+    home = prepare_dagster_home(project)
+    with one_process_at_a_time(home):
+        opened = dg.DagsterInstance.from_config(str(home))
+    with opened as instance:
         sync_partitions(instance, project.open())
         _close_killed_runs(instance)
         yield instance

@@ -1,6 +1,9 @@
 """The two dimensions: data sets and encoders, both known only at run time."""
 
+from pathlib import Path
+
 import dagster as dg
+from filelock import FileLock
 
 from pipelines.encoders import encoder_specs
 from store import Warehouse
@@ -22,9 +25,19 @@ def known_encoders(warehouse: Warehouse) -> list[str]:
 
 def sync_partitions(instance: dg.DagsterInstance, warehouse: Warehouse) -> None:
     """Make every known data set and encoder a partition; names already there stay."""
-    for definition, names in (
-        (datasets_partitions, known_datasets(warehouse)),
-        (encoders_partitions, known_encoders(warehouse)),
-    ):
-        if names:
-            instance.add_dynamic_partitions(str(definition.name), names)
+    with one_process_at_a_time(Path(instance.root_directory)):
+        for definition, names in (
+            (datasets_partitions, known_datasets(warehouse)),
+            (encoders_partitions, known_encoders(warehouse)),
+        ):
+            if names:
+                instance.add_dynamic_partitions(str(definition.name), names)
+
+
+def one_process_at_a_time(dagster_home: Path) -> FileLock:
+    """Return the lock under which an instance is set up.
+
+    Dagster looks which tables and partitions there are and then makes the others: of two processes that do so at once,
+    one would fail.
+    """
+    return FileLock(dagster_home / "setup.lock")
