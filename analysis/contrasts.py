@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 METRIC = "balanced_accuracy"
 MAX_FLIPS = 2**16
+# Two differences have an interval wider than any difference can be.
+MIN_DATASETS = 3
 SCHEMA = {
     "contrast": pl.String,
     "target": pl.String,
@@ -132,8 +134,8 @@ def planned_contrasts(predictions: pl.DataFrame, facts: dict[str, EncoderFacts],
     polars.DataFrame
         Columns of `SCHEMA`. A row with a data set is the first set's mean score less the second's there, with an
         interval over resampled groups, paired as all encoders are scored on the same draw; `n` counts images. A row
-        whose data set is null is the mean over data sets, with Student's interval and the exact p-value of flipping
-        signs, data sets being the units; `n` counts these. ``p_adjusted`` is adjusted over all such rows
+        whose data set is null is the mean over data sets; three or more have Student's interval and the exact p-value
+        of flipping signs, data sets being the units; `n` counts these. ``p_adjusted`` is adjusted over all such rows
         (Benjamini & Hochberg). What there is too little for is null, and the note says why.
     """
     # Sums are the same to the last digit whatever the order given; the label comes first.
@@ -207,8 +209,8 @@ def _over_datasets(
 
     values = np.array([row["value"] for row in rows], dtype=np.float64)
     summary = {"contrast": contrast.name, **keys, "metric": METRIC, "value": values.mean(), "n": len(values)}
-    if len(values) < 2:
-        return {**summary, "note": f"{contrast.question}; one data set, so no interval"}
+    if len(values) < MIN_DATASETS:
+        return {**summary, "note": f"{contrast.question}; fewer than {MIN_DATASETS} data sets, so no interval"}
     interval = ttest_1samp(values, 0).confidence_interval() if np.ptp(values) > 0 else (values[0], values[0])
     # Exact up to 16 data sets, drawn beyond.
     rng = np.random.default_rng(seed)
@@ -216,8 +218,8 @@ def _over_datasets(
     note = f"{contrast.question}; p is at least {2 ** (1 - len(values)):.2g} with {len(values)} data sets"
     return {
         **summary,
-        "ci_low": float(interval[0]),
-        "ci_high": float(interval[1]),
+        "ci_low": max(-1.0, float(interval[0])),
+        "ci_high": min(1.0, float(interval[1])),
         "p_value": float(flips.pvalue),
         "note": note,
     }

@@ -21,8 +21,10 @@ _READ = ["dataset", "encoder", "target", "protocol", "image_id", "seed", "fold",
 
 
 def _facts() -> dict[str, EncoderFacts]:
+    """Return what contrasts ask of each model; its second feature is no second model."""
     asked = [field.name for field in fields(EncoderFacts)]
-    return {name: EncoderFacts(**{key: getattr(spec, key) for key in asked}) for name, spec in encoder_specs().items()}
+    models = [spec for spec in encoder_specs().values() if spec.variant_of is None]
+    return {spec.name: EncoderFacts(**{key: getattr(spec, key) for key in asked}) for spec in models}
 
 
 def _parameters(cell: Cell) -> dict[str, object]:
