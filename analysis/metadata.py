@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.statistics import connected_groups
-from store.schema import BACKGROUND_COLUMNS, GROUP_COLUMNS
+from store.schema import BACKGROUND_COLUMNS, GROUP_COLUMNS, LABEL_PREFIX
 
 # An attribute with more values than this is read as a measurement or an identifier, not as a background.
 MAX_VALUES = 20
@@ -25,6 +25,8 @@ def attribute_columns(images: pl.DataFrame) -> dict[str, list[str | None]]:
 
 def background_attributes(images: pl.DataFrame, group_columns: Sequence[str] = ()) -> dict[str, list[str | None]]:
     """Return the attributes that analyses stratify by: those with two to `MAX_VALUES` values that are not too rare.
+
+    Further labels (`store.schema.LABEL_PREFIX`) are none: of course they go with the label.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ def background_attributes(images: pl.DataFrame, group_columns: Sequence[str] = (
     return {
         name: kept
         for name, values in columns.items()
-        if name not in left_out and (kept := _without_rare(values)) is not None
+        if name not in left_out and not name.startswith(LABEL_PREFIX) and (kept := _without_rare(values)) is not None
     }
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+from dataclasses import fields
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Does an encoder see the lesion or the background?",
 )
-datasets_app = typer.Typer(no_args_is_help=True, help="Data sets.")
+datasets_app = typer.Typer(help="Data sets: those registered here, and those known by name.")
 embeddings_app = typer.Typer(no_args_is_help=True, help="Embeddings computed elsewhere.")
 app.add_typer(datasets_app, name="datasets")
 app.add_typer(embeddings_app, name="embeddings")
@@ -47,12 +48,22 @@ def main() -> None:
         sys.exit(1)
 
 
+@datasets_app.callback(invoke_without_command=True)
+def show_data_sets(context: typer.Context, warehouse: WarehouseOption = None) -> None:
+    """Without a command, show both."""
+    if context.invoked_subcommand is None:
+        typer.echo("Registered in this warehouse:\n")
+        list_data_sets(warehouse)
+        typer.echo("\nKnown by name:\n")
+        list_known_data_sets()
+
+
 @datasets_app.command("add")
 def add_data_set(
     name: Annotated[str, typer.Argument(help="Letters, digits, '_', '-' or '.'.")],
-    reader: Annotated[str, typer.Option(help="folder, manifest or medmnist.")],
+    reader: Annotated[str, typer.Option(help="The layout, such as folder or manifest, or the name of a known set.")],
     root: Annotated[Path, typer.Option(help="The folder or file the reader reads.")],
-    label: Annotated[str | None, typer.Option(help="Column of the class, for a manifest; else 'label'.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column or labelling that holds the class; else the usual.")] = None,
     group: Annotated[list[str] | None, typer.Option(help="Column whose images must not straddle a split.")] = None,
     warehouse: WarehouseOption = None,
 ) -> None:
@@ -69,6 +80,41 @@ def add_data_set(
 def list_data_sets(warehouse: WarehouseOption = None) -> None:
     """Show the registered data sets."""
     _print(_project(warehouse).open().frame("datasets").drop("registered_at").sort("dataset").collect())
+
+
+@datasets_app.command("known")
+def list_known_data_sets(
+    name: Annotated[str | None, typer.Argument(help="One of them, with all that is known of it.")] = None,
+) -> None:
+    """Show the data sets that are read by name, from files at hand."""
+    from assets.registry import known_sets
+    from pipelines.readers import readers
+
+    known = known_sets()
+    if name is not None:
+        if name not in known:
+            raise CounterstainError(f"no known data set {name!r}; known: {', '.join(known)}.")
+        _print_card(known[name])
+        return
+    rows = [
+        {
+            "reader": reader,
+            "images": about.images,
+            "classes": about.classes if isinstance(about.classes, int) else len(about.classes),
+            "modality": about.modality,
+            "groups": ", ".join(about.groups),
+            "known background": "; ".join(about.confounders),
+            "licence": about.licence,
+            "where": about.obtain,
+        }
+        for reader, about in known.items()
+    ]
+    _print(pl.DataFrame(rows))
+    layouts = ", ".join(sorted(readers().keys() - known.keys()))
+    typer.echo(
+        "\nRegister one: `counterstain datasets add NAME --reader READER --root PATH`. All that is known of one: "
+        f"`counterstain datasets known READER`.\nReaders of common layouts: {layouts}."
+    )
 
 
 @app.command()
@@ -264,6 +310,18 @@ def _print(frame: pl.DataFrame) -> None:
         typer.echo(str(frame))
     if frame.height > 200:
         typer.echo(f"{frame.height} rows; --csv prints them all")
+
+
+def _print_card(thing: Any) -> None:
+    """Print a record field by field; what is empty is left out."""
+    for field in fields(thing):
+        value = getattr(thing, field.name)
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {count:,}" for key, count in value.items())
+        if isinstance(value, tuple):
+            value = "; ".join(value)
+        if value not in (None, ""):
+            typer.echo(f"{field.name + ':':<13}{value}")
 
 
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:

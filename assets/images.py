@@ -43,6 +43,10 @@ def _make(cell: Cell) -> Made:
     rejected = len(ingest.rejects) / (len(ingest.rejects) + images.height)
     copies = images.height - images["content_hash"].n_unique()
     metadata = {"labels": display.table(classes), "contact sheet": _contact_sheet(cell, images)}
+    if about := reader_of(get_dataset(cell.warehouse, cell.dataset)).about:
+        facts = {name: getattr(about, name) for name in ("title", "citation", "licence", "obtain")}
+        facts["known background"] = "; ".join(about.confounders)
+        metadata["publication"] = display.table(pl.DataFrame({"what": list(facts), "known": list(facts.values())}))
     if ingest.rejects:
         metadata["rejected files"] = display.table(pl.DataFrame(ingest.rejects).select("uri", "reason"))
     return Made(
@@ -62,6 +66,7 @@ def _make(cell: Cell) -> Made:
             "labels_known": Check(
                 images["label"].null_count() == 0, f"{images['label'].null_count()} of {images.height} without a label"
             ),
+            "as_published": _as_published(cell, images),
         },
     )
 
@@ -75,6 +80,23 @@ def _readable(ingest: Ingest) -> Iterator[pa.RecordBatch]:
     if not progress.done:
         reasons = "; ".join(f"{reject['uri']}: {reject['reason']}" for reject in ingest.rejects[:3])
         raise CounterstainError(f"data set {ingest.dataset.name!r}: none of its files could be read ({reasons}).")
+
+
+def _as_published(cell: Cell, images: pl.DataFrame) -> Check:
+    """Compare the number of images, and of each class under the usual label, with those of the publisher."""
+    dataset = get_dataset(cell.warehouse, cell.dataset)
+    about = reader_of(dataset).about
+    if about is None:
+        return Check(True, f"the reader {dataset.reader!r} expects no number of images")
+    found = dict(images["label"].drop_nulls().value_counts().iter_rows())
+    differing = [] if images.height == about.images else [f"{images.height} images of {about.images}"]
+    if dataset.label is None and isinstance(about.classes, int) and len(found) != about.classes:
+        differing.append(f"{len(found)} classes of {about.classes}")
+    if dataset.label is None and not isinstance(about.classes, int):
+        names = sorted({*found, *about.classes})
+        counts = [(name, found.get(name, 0), about.classes.get(name, 0)) for name in names]
+        differing += [f"{name}: {here} of {there}" for name, here, there in counts if here != there]
+    return Check(not differing, "; ".join(differing) or f"{about.images} images, as published")
 
 
 def _contact_sheet(cell: Cell, images: pl.DataFrame) -> object:
@@ -103,5 +125,6 @@ STEP = Step(
     checks={
         "files_readable": f"At most {MAX_REJECTED_SHARE:.0%} of the files were rejected.",
         "labels_known": "Every image has a label.",
+        "as_published": "A known data set has as many images, and of each class, as its publisher says.",
     },
 )

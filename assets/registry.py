@@ -1,13 +1,13 @@
 """Data sets as they are registered in the warehouse."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
-from pipelines.readers import reader_of
-from pipelines.sources import DataSet
+from pipelines.readers import reader_of, readers
+from pipelines.sources import About, DataSet
 from store import Warehouse
 from store.schema import DATASETS, CounterstainError
 
@@ -23,12 +23,16 @@ class Registration:
 def add_dataset(warehouse: Warehouse, dataset: DataSet) -> Registration:
     """Register a data set after looking at its layout; one of the same name is registered anew.
 
+    The reader of a known data set brings that set's groups, besides those given.
+
     Raises
     ------
     CounterstainError
         If the reader does not exist, does not find its layout at the root, or finds no image there.
     """
     reader = reader_of(dataset)
+    if reader.about is not None:
+        dataset = replace(dataset, groups=tuple(dict.fromkeys([*reader.about.groups, *dataset.groups])))
     first = next(iter(reader.read(dataset)), None)
     if first is None:
         raise CounterstainError(f"data set {dataset.name!r}: {dataset.root} holds no image.")
@@ -44,6 +48,11 @@ def add_dataset(warehouse: Warehouse, dataset: DataSet) -> Registration:
     return Registration(dataset, first.uri)
 
 
+def known_sets() -> dict[str, About]:
+    """Return what is known of the data sets that have a reader of their own, by the reader's name."""
+    return {name: reader.about for name, reader in sorted(readers().items()) if reader.about is not None}
+
+
 def get_dataset(warehouse: Warehouse, name: str) -> DataSet:
     """Return a registered data set.
 
@@ -57,7 +66,7 @@ def get_dataset(warehouse: Warehouse, name: str) -> DataSet:
         known = ", ".join(sorted(warehouse.frame("datasets").collect()["dataset"])) or "none yet"
         raise CounterstainError(
             f"no data set {name!r}; registered: {known}. Add it with "
-            "`counterstain datasets add NAME --reader folder|manifest|medmnist --root PATH`."
+            "`counterstain datasets add NAME --reader READER --root PATH`; `counterstain datasets` shows the readers."
         )
     row = rows.row(0, named=True)
     return DataSet(row["dataset"], row["reader"], Path(row["root"]), row["label"], tuple(row["groups"] or ()))

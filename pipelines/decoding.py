@@ -9,6 +9,7 @@ converted; EXIF orientation is applied; of an animation or a stack of pages, the
 import hashlib
 import io
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +112,23 @@ def thumbnail(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
+
+
+def mask_box(masks: Sequence[Payload]) -> list[int] | None:
+    """Return the box ``[x0, y0, x1, y1]`` in px, half-open, around all that is not black in masks of one image.
+
+    None where nothing is marked.
+
+    Raises
+    ------
+    UnreadableImageError
+        If a mask cannot be read.
+    """
+    boxes = [box for mask in masks if (box := open_image(mask).convert("L").getbbox()) is not None]
+    if not boxes:
+        return None
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    return [min(lefts), min(tops), max(rights), max(bottoms)]
 
 
 def _stretch(image: Image.Image) -> NDArray[np.uint8]:

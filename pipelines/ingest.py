@@ -52,9 +52,9 @@ def _describe(source: Source) -> dict[str, object] | UnreadableImageError:
         payload = source.load()
         image = open_image(payload)
         upright = to_rgb(image)
+        given = {**source.given, **source.look()}
     except UnreadableImageError as error:
         return error
-    given = dict(source.given)
     return {
         "content_hash": content_hash(payload),
         "uri": source.uri,

@@ -35,12 +35,16 @@ class Source:
         What the data set itself says of the image: columns of ``images`` by name, already of their type.
     attributes
         Whatever else it says.
+    look
+        Returns further columns that take decoding to know, such as the box around a mask; raises
+        `UnreadableImageError`. Asked once, when the image is described.
     """
 
     uri: str
     load: Callable[[], Payload]
     given: Mapping[str, object] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
+    look: Callable[[], Mapping[str, object]] = dict
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class DataSet:
     root
         Folder or file.
     label
-        Column that holds the class, for readers of tables; by default ``label``.
+        Column, attribute or further label that holds the class; by default the reader's own.
     groups
         Columns whose images must not straddle a split (patient, slide, …).
     """
@@ -72,8 +76,47 @@ class DataSet:
 
 
 @dataclass(frozen=True)
+class About:
+    """A data set as its publisher distributes it: what to expect of it, and where it comes from.
+
+    Attributes
+    ----------
+    title
+        What it is, in a line.
+    root
+        What ``--root`` names, in words.
+    images
+        How many the reader finds.
+    classes
+        Images of each class, or the number of classes where only that is known.
+    modality
+        How the images were made.
+    groups
+        Columns and attributes whose images must not straddle a split; registered with the data set.
+    confounders
+        What of the background is known to vary, or to go with the label.
+    licence, citation, obtain
+        Its terms, its paper, and where to get it.
+    published
+        Its column in the published scores that `analysis.published` holds, if any.
+    """
+
+    title: str
+    root: str
+    images: int
+    classes: Mapping[str, int] | int
+    modality: str
+    confounders: tuple[str, ...]
+    licence: str
+    citation: str
+    obtain: str
+    groups: tuple[str, ...] = ()
+    published: str | None = None
+
+
+@dataclass(frozen=True)
 class Reader:
-    """A way data sets are laid out.
+    """A way data sets are laid out, or one data set that has a layout of its own.
 
     Attributes
     ----------
@@ -84,11 +127,14 @@ class Reader:
         layout is not as expected.
     fingerprint
         Digest that changes when an image or the table is added, removed or modified, without reading pixels.
+    about
+        What is known of the one data set it reads; None for a layout that many share.
     """
 
     name: str
     read: Callable[[DataSet], Iterator[Source]]
     fingerprint: Callable[[DataSet], str]
+    about: About | None = None
 
 
 def read_file(path: Path) -> bytes:

@@ -93,6 +93,8 @@ METADATA_COLUMNS = tuple(f.name for f in METADATA_FIELDS)
 GIVEN_COLUMNS = tuple(
     c for c in METADATA_COLUMNS if c not in ("text_overlay_source", "annotation_source", "attributes")
 )
+# An attribute so named is a further label: chosen by ``--label``, and never read as background.
+LABEL_PREFIX = "label:"
 # Columns whose images must not straddle a split, beside those a data set names for itself.
 GROUP_COLUMNS = ("patient", "slide")
 # Background columns that every analysis stratifies by where they vary, beside a data set's own attributes.

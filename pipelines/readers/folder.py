@@ -1,15 +1,13 @@
 """A folder per class: ``root/<class>/…/<image>``; the label is the first folder's name."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from pipelines.sources import DataSet, Reader, Source, file_state, read_file
+from pipelines.trees import IMAGE_SUFFIXES, as_text, image_files
 from store.schema import CounterstainError
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm"})
 
 
 def read(dataset: DataSet) -> Iterator[Source]:
@@ -43,7 +41,7 @@ def _classes(dataset: DataSet) -> list[tuple[str, list[Path]]]:
             f"data set {dataset.name!r}: {dataset.root} has no class folders. The folder reader expects one folder per "
             "class, with the images inside; for a table of images use --reader manifest."
         )
-    classes = [(_text(folder.name), _images(folder)) for folder in folders]
+    classes = [(as_text(folder.name), image_files(folder)) for folder in folders]
     if empty := [label for label, paths in classes if not paths]:
         raise CounterstainError(
             f"data set {dataset.name!r}: no image in class folder {empty[0]!r} of {dataset.root}: add its images "
@@ -52,26 +50,8 @@ def _classes(dataset: DataSet) -> list[tuple[str, list[Path]]]:
     return classes
 
 
-def _images(folder: Path) -> list[Path]:
-    """Return the image files below a folder, leaving out what is hidden, be it a file or a folder on the way."""
-    images: list[Path] = []
-    for place, inner, names in os.walk(folder):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        images += [
-            Path(place, name)
-            for name in names
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
-        ]
-    return sorted(images)
-
-
 def _uri(dataset: DataSet, path: Path) -> str:
-    return _text(path.relative_to(dataset.root).as_posix())
-
-
-def _text(name: str) -> str:
-    r"""Return a file name as text that can be stored; bytes that are no UTF-8 are written as ``\xNN``."""
-    return os.fsencode(name).decode(errors="backslashreplace")
+    return as_text(path.relative_to(dataset.root).as_posix())
 
 
 READER = Reader("folder", read, fingerprint)

@@ -1,7 +1,8 @@
 """A table of images: CSV, TSV or Parquet, one row per image, with a column of paths.
 
 Columns named as those of ``images`` (label, split, patient, slide, text_overlay, …) become these; every other column is
-kept as an attribute of the image; a column ``label`` beside a chosen label column as the attribute ``other label``.
+kept as an attribute of the image; a column ``label`` beside a chosen label column as the attribute
+``label:label``, which is no background.
 Paths are relative to the table.
 """
 
@@ -13,7 +14,8 @@ from pathlib import Path
 import polars as pl
 
 from pipelines.sources import DataSet, Reader, Source, file_state, read_file
-from store.schema import GIVEN_COLUMNS, CounterstainError, parse_cell
+from pipelines.tables import read_text_table
+from store.schema import GIVEN_COLUMNS, LABEL_PREFIX, CounterstainError, parse_cell
 
 PATH_COLUMNS = ("path", "file", "filename", "uri", "image")
 _GIVEN = frozenset({*GIVEN_COLUMNS, "caption", "overlay_boxes", "lesion_box"})
@@ -35,7 +37,7 @@ def read(dataset: DataSet) -> Iterator[Source]:
     if label_column:
         meant["label"] = label_column
     others = {
-        column: "other label" if column == "label" else column
+        column: LABEL_PREFIX + "label" if column == "label" else column
         for column in frame.columns
         if column != path_column and column not in meant.values()
     }
@@ -58,25 +60,11 @@ def fingerprint(dataset: DataSet) -> str:
 def _read_table(dataset: DataSet) -> tuple[Path, pl.DataFrame]:
     """Return the table's path and its cells as text."""
     path = dataset.root / "manifest.csv" if dataset.root.is_dir() else dataset.root
-    if not path.is_file():
-        raise CounterstainError(f"data set {dataset.name!r}: no table at {path} (a CSV, TSV or Parquet file).")
-    try:
-        if path.suffix.lower() == ".parquet":
-            frame = pl.read_parquet(path)
-            frame = frame.select(pl.all().cast(pl.String))
-        else:
-            separator = "\t" if path.suffix.lower() == ".tsv" else ","
-            frame = pl.read_csv(path, infer_schema=False, separator=separator)
-    # A Parquet file whose insides are damaged makes polars panic.
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise CounterstainError(f"data set {dataset.name!r}: cannot read the table {path}: {error}") from error
     wanted = [column for column in (dataset.label, *dataset.groups) if column is not None]
-    if missing := [column for column in wanted if column not in frame.columns]:
-        raise CounterstainError(
-            f"data set {dataset.name!r}: {path} has no column {missing[0]!r}; it has {frame.columns}."
-        )
-    # Spreadsheets leave empty rows behind.
-    return path, frame.filter(~pl.all_horizontal(pl.all().is_null()))
+    try:
+        return path, read_text_table(path, wanted)
+    except CounterstainError as error:
+        raise CounterstainError(f"data set {dataset.name!r}: {error}") from error
 
 
 def _path_column(dataset: DataSet, frame: pl.DataFrame) -> str:

@@ -37,6 +37,7 @@ def test_checks_jobs_and_sensors() -> None:
     assert checks == {
         ("images", "files_readable"),
         ("images", "labels_known"),
+        ("images", "as_published"),
         ("embeddings", "every_image_has_a_vector"),
         ("embeddings", "vectors_vary"),
         ("embeddings", "norms_steady"),

@@ -216,7 +216,7 @@ def test_manifest_takes_the_chosen_label_whatever_else_the_table_has(table: Call
     text = "filename,label,diagnosis,modality\na.png,scanned,  nevus ,derm\n"
     (chosen,) = sources(table(text, label="diagnosis"))
     assert chosen.given == {"label": "nevus", "modality": "derm"}
-    assert chosen.attributes == {"other label": "scanned"}
+    assert chosen.attributes == {"label:label": "scanned"}
     (default,) = sources(table(text))
     assert default.given == {"label": "scanned", "modality": "derm"}
     assert default.attributes == {"diagnosis": "  nevus "}
@@ -350,7 +350,7 @@ def test_medmnist_of_several_labels_gives_them_as_an_attribute(archive: Callable
     content = arrays(labels=4)
     first = sources(archive(content))[0]
     assert first.given == {"split": "train"}
-    assert first.attributes == {"labels": ";".join(str(code) for code in content["train_labels"][0])}
+    assert first.attributes == {"label:all": ";".join(str(code) for code in content["train_labels"][0])}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""IU X-ray: chest radiographs with their reports, as on Kaggle; the frontal images, as Sadman et al. read them.
+
+The 14 CheXpert labels are no part of what is distributed: they are what a labeller (CheXpert's or CheXbert) reads from
+the reports. Its table, with the column ``uid`` beside its own, is read from ``chexpert_labels.csv`` in the root. Then
+``--label Cardiomegaly`` takes any of the 14, as ``present`` or ``absent``; the attribute ``label:all`` has those that
+are present, joined by ``;``. The usual label is whether there is any finding: by that table, else by the reports'
+own ``Problems``. As with Sadman et al., an image with none of the 13 has No Finding, and doubt (−1) is no presence.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipelines.file_sets import ImageFile, file_set_reader
+from pipelines.sources import About
+from pipelines.tables import is_one, read_text_table
+from pipelines.trees import image_files
+
+LABELS = (
+    "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation",
+    "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture", "Support Devices",
+)  # fmt: skip
+_NO_FINDING, *_FINDINGS = LABELS
+
+
+def files(root: Path) -> Iterator[ImageFile]:
+    """Yield the frontal images with their study's report as caption."""
+    projections = read_text_table(root / "indiana_projections.csv", ("uid", "filename", "projection"), key="filename")
+    columns = ("uid", "Problems", "findings", "impression")
+    reports = {row["uid"]: row for row in read_text_table(root / "indiana_reports.csv", columns).iter_rows(named=True)}
+    labels = _chexpert(root / "chexpert_labels.csv")
+    places = {path.name: path for path in image_files(root)}
+    for row in projections.iter_rows(named=True):
+        if row["projection"] != "Frontal":
+            continue
+        uid, name = row["uid"], row["filename"]
+        report = reports.get(uid, {})
+        caption = " ".join(text for text in (report.get("findings"), report.get("impression")) if text)
+        yield ImageFile(
+            name,
+            places.get(Path(name).name, root / "images" / "images_normalized" / name),
+            _labels(report.get("Problems"), labels.get(uid) if labels else None),
+            {"caption": caption or None, "view": "frontal"},
+            {"study": uid},
+        )
+
+
+def _chexpert(path: Path) -> dict[str, set[str]] | None:
+    """Return the findings present in each study by its uid, or None without a labeller's table."""
+    if not path.is_file():
+        return None
+    table = read_text_table(path, ("uid", *LABELS))
+    return {row["uid"]: {name for name in _FINDINGS if is_one(row[name])} for row in table.iter_rows(named=True)}
+
+
+def _labels(problems: str | None, present: set[str] | None) -> dict[str, str | None]:
+    if present is None:
+        known = problems is not None
+        normal = problems is not None and problems.strip().lower() == "normal"
+        return {"finding": ("none" if normal else "some") if known else None, "problems": problems}
+    named = present or {_NO_FINDING}
+    return {
+        "finding": "some" if present else "none",
+        "problems": problems,
+        "all": ";".join(name for name in LABELS if name in named),
+        **{name: "present" if name in named else "absent" for name in LABELS},
+    }
+
+
+READER = file_set_reader(
+    "iuxray",
+    files,
+    About(
+        title="Frontal chest radiographs with reports, 14 labels",
+        root="the folder with indiana_{reports,projections}.csv, the images, and chexpert_labels.csv",
+        images=3818,
+        classes=2,
+        modality="chest radiography",
+        groups=("study",),
+        confounders=("support devices", "burned-in side markers", "views PA and AP alike"),
+        licence="CC BY-NC-ND 4.0",
+        citation="Demner-Fushman et al., JAMIA 2016, doi:10.1093/jamia/ocv080; protocol: arXiv:2506.14136",
+        obtain="https://www.kaggle.com/datasets/raddar/chest-xrays-indiana-university",
+    ),
+)
