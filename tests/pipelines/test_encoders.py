@@ -243,8 +243,14 @@ def test_lite0_preprocesses_as_timm_and_as_pillow_do_bit_for_bit(
         np.testing.assert_array_equal(found.numpy(), by_hand)
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite1"])
-@pytest.mark.parametrize(("photo", "imagenet_class"), [("china.jpg", 698), ("flower.jpg", 985)])  # palace, daisy
+@pytest.mark.parametrize(
+    ("name", "photo", "imagenet_class"),
+    [
+        ("efficientnet_lite0", "china.jpg", 698),  # palace
+        ("efficientnet_lite0", "flower.jpg", 985),  # daisy
+        ("efficientnet_lite1", "china.jpg", 698),
+    ],
+)
 def test_lite_has_its_imagenet_weights(
     loaded: Callable[[str], Encoder], name: str, photo: str, imagenet_class: int
 ) -> None:
