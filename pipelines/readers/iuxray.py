@@ -38,7 +38,7 @@ def files(root: Path) -> Iterator[ImageFile]:
         yield ImageFile(
             name,
             places.get(Path(name).name, root / "images" / "images_normalized" / name),
-            _labels(report.get("Problems"), labels.get(uid) if labels else None),
+            _labels(report.get("Problems"), uid, labels),
             {"caption": caption or None, "view": "frontal"},
             {"study": uid},
         )
@@ -52,18 +52,25 @@ def _chexpert(path: Path) -> dict[str, set[str]] | None:
     return {row["uid"]: {name for name in _FINDINGS if is_one(row[name])} for row in table.iter_rows(named=True)}
 
 
-def _labels(problems: str | None, present: set[str] | None) -> dict[str, str | None]:
+def _labels(problems: str | None, uid: str, labelled: dict[str, set[str]] | None) -> dict[str, str | None]:
+    """Return the labels of a study; one that the labeller's table leaves out has what its report says of itself."""
+    present = labelled.get(uid) if labelled else None
+    usual = {"finding": _finding(problems, present), "problems": problems}
+    if labelled is None:
+        return usual
     if present is None:
-        known = problems is not None
-        normal = problems is not None and problems.strip().lower() == "normal"
-        return {"finding": ("none" if normal else "some") if known else None, "problems": problems}
+        return {**usual, "all": None, **dict.fromkeys(LABELS)}
     named = present or {_NO_FINDING}
-    return {
-        "finding": "some" if present else "none",
-        "problems": problems,
-        "all": ";".join(name for name in LABELS if name in named),
-        **{name: "present" if name in named else "absent" for name in LABELS},
-    }
+    each = {name: "present" if name in named else "absent" for name in LABELS}
+    return {**usual, "all": ";".join(name for name in LABELS if name in named), **each}
+
+
+def _finding(problems: str | None, present: set[str] | None) -> str | None:
+    if present is not None:
+        return "some" if present else "none"
+    if problems is None:
+        return None
+    return "none" if problems.strip().lower() == "normal" else "some"
 
 
 READER = file_set_reader(
