@@ -188,12 +188,35 @@ def sql(
     from store import open_warehouse
 
     answer = open_warehouse(_project(warehouse).warehouse, as_of=as_of).sql(query)
-    if as_json:
-        typer.echo(json.dumps(answer.to_dicts(), default=_plain, ensure_ascii=False))
-    elif as_csv:
-        typer.echo(_flat(answer).write_csv(), nl=False)
-    else:
-        _print(answer)
+    _answer(answer, as_json, as_csv, answer)
+
+
+@app.command("compare")
+def compare_with_published(
+    all_cells: Annotated[bool, typer.Option("--all", help="The published cells not measured here, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array of objects.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header.")] = False,
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Show what was measured here beside what the study published."""
+    from assets.published_comparison import comparison
+
+    rows = comparison(_project(warehouse).open())
+    if not all_cells:
+        rows = rows.filter(pl.col("value").is_not_null())
+    if rows.is_empty():
+        raise CounterstainError(
+            "nothing to compare yet: probe a data set of the study first, registered with the reader of its name "
+            "(`counterstain datasets`); --all shows the published scores alone."
+        )
+    _answer(rows, as_json, as_csv, rows.select(_COMPARED).with_columns(pl.col(pl.Float64).round(3)))
+
+
+# Columns that fit a terminal; the rest are in --csv and --json.
+_COMPARED = (
+    "dataset", "encoder", "metric", "value", "ci_low", "ci_high", "published", "published_std", "difference",
+    "published_low", "published_high", "note",
+)  # fmt: skip
 
 
 @app.command()
@@ -299,6 +322,16 @@ def _read_csv(path: Path) -> pl.DataFrame:
         return pl.read_csv(path, infer_schema=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise CounterstainError(f"cannot read {path} as CSV: {error}") from error
+
+
+def _answer(answer: pl.DataFrame, as_json: bool, as_csv: bool, shown: pl.DataFrame) -> None:
+    """Print an answer for another program, or as `shown` for a person."""
+    if as_json:
+        typer.echo(json.dumps(answer.to_dicts(), default=_plain, ensure_ascii=False))
+    elif as_csv:
+        typer.echo(_flat(answer).write_csv(), nl=False)
+    else:
+        _print(shown)
 
 
 def _print(frame: pl.DataFrame) -> None:

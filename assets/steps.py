@@ -7,6 +7,7 @@ from assets import (
     images,
     leaderboard,
     neighbor_audits,
+    published_comparison,
     svm_probes,
     umap_layouts,
 )
@@ -23,6 +24,7 @@ STEPS: dict[str, Step] = {
         neighbor_audits,
         leaderboard,
         encoder_contrasts,
+        published_comparison,
         bias_report,
     )
 }

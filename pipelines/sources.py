@@ -99,6 +99,8 @@ class About:
         Its terms, its paper, and where to get it.
     published
         Its column in the published scores that `analysis.published` holds, if any.
+    published_note
+        What stands between that column and these images.
     """
 
     title: str
@@ -112,6 +114,7 @@ class About:
     obtain: str
     groups: tuple[str, ...] = ()
     published: str | None = None
+    published_note: str = ""
 
 
 @dataclass(frozen=True)

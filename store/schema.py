@@ -309,6 +309,28 @@ ENCODER_CONTRASTS = _table(
     partition=(),
 )
 
+PUBLISHED_COMPARISON = _result_table(
+    "published_comparison",
+    [
+        pa.field("metric", pa.string()),
+        pa.field("value", pa.float64()),  # null: not measured here
+        *_INTERVAL,
+        pa.field("value_cv", pa.float64()),
+        pa.field("n", pa.int64()),
+        pa.field("published", pa.float64()),  # null: not in the study
+        pa.field("published_std", pa.float64()),
+        pa.field("difference", pa.float64()),
+        pa.field("published_low", pa.float64()),
+        pa.field("published_high", pa.float64()),
+        pa.field("published_dataset", pa.string()),
+        pa.field("published_model", pa.string()),
+        pa.field("group", pa.string()),
+        pa.field("doubtful", pa.bool_()),
+        pa.field("note", pa.string()),
+    ],
+    partition=(),
+)
+
 # Column types a cell of text may be parsed to.
 _COLUMN_TYPES = {f.name: f.type for f in IMAGES.schema}
 _FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -387,7 +409,8 @@ TABLES: Mapping[str, TableSpec] = {
     t.name: t
     for t in (
         DATASETS, IMAGES, REJECTS, CORRECTIONS, IMPORTED_ENCODERS, LAYOUTS, LAYOUT_QUALITY, PROBE_SCORES,
-        PROBE_PREDICTIONS, NEIGHBORS, NEIGHBOR_AUDITS, LEADERBOARD, ENCODER_CONTRASTS, FINDINGS, RUNS,
+        PROBE_PREDICTIONS, NEIGHBORS, NEIGHBOR_AUDITS, LEADERBOARD, ENCODER_CONTRASTS, PUBLISHED_COMPARISON, FINDINGS,
+        RUNS,
     )
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from analysis.figures.audits import audit_figure
 from analysis.figures.c_path import c_path_figure
+from analysis.figures.comparison import comparison_figure
 from analysis.figures.confusion import confusion_figure
 from analysis.figures.contact_sheet import SheetRow, Tile, neighbors_figure
 from analysis.figures.contrasts import contrast_figure
@@ -14,6 +15,7 @@ __all__ = [
     "Tile",
     "audit_figure",
     "c_path_figure",
+    "comparison_figure",
     "confusion_figure",
     "contrast_figure",
     "image_grid_figure",

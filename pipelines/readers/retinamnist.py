@@ -17,5 +17,6 @@ READER = archive_reader(
         citation="Yang et al., MedMNIST v2, Scientific Data 2023; images of Liu et al., DeepDRiD, Patterns 2022",
         obtain="https://medmnist.com (Zenodo 10519652), or `pip install medmnist`",
         published="deepdrid",
+        published_note="here at 28 px, published at DeepDRiD's full size",
     ),
 )

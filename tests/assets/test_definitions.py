@@ -27,6 +27,7 @@ def test_the_graph_is_that_of_the_design() -> None:
         "neighbor_audits": ("analysis", cell, ["embeddings"]),
         "leaderboard": ("findings", None, ["svm_probes"]),
         "encoder_contrasts": ("findings", None, ["svm_probes"]),
+        "published_comparison": ("findings", None, ["svm_probes"]),
         "bias_report": ("findings", None, ["images", "leaderboard", "neighbor_audits", "umap_layouts"]),
     }
 
