@@ -11,7 +11,7 @@ help:  ## Show this list
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[offline,ui]' --group dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[offline,dicom,slides,ui]' --group dev
 	touch $@
 
 setup: .venv/installed  ## Install everything into .venv

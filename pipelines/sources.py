@@ -148,17 +148,25 @@ def read_file(path: Path) -> bytes:
     UnreadableImageError
         If the file is missing, no regular file, cannot be opened, or is larger than `MAX_FILE_BYTES`.
     """
+    check_file(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableImageError(f"cannot be opened: {error.strerror}") from error
+
+
+def check_file(path: Path) -> None:
+    """Raise `UnreadableImageError` unless there is a regular file of at most `MAX_FILE_BYTES`."""
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would block, a device never end
-            raise UnreadableImageError("it is not a regular file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise UnreadableImageError(f"the file has {status.st_size:,} bytes, above the limit of {MAX_FILE_BYTES:,}")
-        return path.read_bytes()
     except OSError as error:
         raise UnreadableImageError(f"cannot be opened: {error.strerror}") from error
     except ValueError as error:  # a NUL in the path
         raise UnreadableImageError(f"cannot be opened: {error}") from error
+    if not stat.S_ISREG(status.st_mode):  # a pipe would block, a device never end
+        raise UnreadableImageError("it is not a regular file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise UnreadableImageError(f"the file has {status.st_size:,} bytes, above the limit of {MAX_FILE_BYTES:,}")
 
 
 def file_state(path: Path) -> bytes:

@@ -1,0 +1,118 @@
+"""DICOM files: all below a folder, or those a table names, as ``manifest`` reads one.
+
+Modality, view, patient, study, device and the flag of burned-in annotation come from the headers. Patient and study are
+pseudonyms, keyed by a digest of the first file that the warehouse does not hold: without the files they lead nowhere.
+Where an id or name of the header is part of a path, the pseudonym stands in its place. A folder has no label, since
+folders are mostly patients; ``--label folder`` takes the first folder's name, ``--label NAME`` any other fact.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from pipelines.dicom import Facts, dicom_pixels, is_dicom, read_facts
+from pipelines.readers import manifest
+from pipelines.sources import DataSet, Payload, Reader, Source, UnreadableImageError, file_state, read_file
+from pipelines.trees import as_text, files_below
+from store.schema import CounterstainError
+
+
+def read(dataset: DataSet) -> Iterator[Source]:
+    """Yield the files in the order of their paths, or of the table's rows.
+
+    Raises
+    ------
+    CounterstainError
+        If there is no DICOM file, the table is not as ``manifest`` wants it, the label is none of what is known, or
+        pydicom is not installed.
+    """
+    places: Counter[str] = Counter()
+    key: bytes | None = None
+    for path, source in _named(dataset):
+        try:
+            key = key or _key(path)
+            facts = read_facts(path, key)
+        except UnreadableImageError as error:
+            yield Source(source.uri, partial(_refuse, str(error)))
+            continue
+        uri = _without_secrets(source.uri, facts)
+        places[uri] += 1
+        given, attributes = _merged(dataset, source, facts)
+        yield Source(uri if places[uri] == 1 else f"{uri} ({places[uri]})", partial(_load, path), given, attributes)
+
+
+def fingerprint(dataset: DataSet) -> str:
+    """Return a digest of every file's place, size and time of modification, and of the table."""
+    if dataset.root.is_file():
+        return manifest.fingerprint(dataset)
+    digest = hashlib.sha256()
+    for path, source in _named(dataset):
+        digest.update(f"{source.uri}\0".encode() + file_state(path))
+    return digest.hexdigest()[:32]
+
+
+def _named(dataset: DataSet) -> Iterator[tuple[Path, Source]]:
+    """Yield each file with what its table, or its folder, says of it."""
+    if dataset.root.is_file():
+        for source in manifest.read(dataset):
+            yield dataset.root.parent / source.uri, source
+        return
+    paths = [path for path in files_below(dataset.root) if path.name.upper() != "DICOMDIR" and is_dicom(path)]
+    if not paths:
+        raise CounterstainError(
+            f"data set {dataset.name!r}: {dataset.root} holds no DICOM file, and is no table of any."
+        )
+    for path in paths:
+        place = path.relative_to(dataset.root)
+        folder = {"folder": as_text(place.parts[0])} if dataset.label == "folder" and len(place.parts) > 1 else {}
+        yield path, Source(as_text(place.as_posix()), partial(read_file, path), {}, folder)
+
+
+def _merged(dataset: DataSet, source: Source, facts: Facts) -> tuple[dict[str, object], dict[str, str]]:
+    """Return given columns and attributes: the table's word first, then the header's."""
+    given = {**facts.given, **{name: value for name, value in source.given.items() if value is not None}}
+    attributes = {**facts.attributes, **source.attributes}
+    if dataset.root.is_file() or dataset.label is None:
+        return given, attributes
+    known = {**dict.fromkeys(_POSSIBLE), **given, **attributes}
+    if dataset.label not in known:
+        raise CounterstainError(
+            f"data set {dataset.name!r}: no label {dataset.label!r}; there are {', '.join(sorted(known))}."
+        )
+    label = known[dataset.label]
+    attributes.pop(dataset.label, None)
+    return {**given, "label": None if label is None else _without_secrets(str(label), facts)}, attributes
+
+
+# Facts that a header may lack.
+_POSSIBLE = ("folder", "body part", "device", "laterality", "manufacturer", "study")
+
+
+def _without_secrets(uri: str, facts: Facts) -> str:
+    folded = uri.casefold()
+    if len(folded) != len(uri):  # some letters fold to two: places would not agree
+        folded = uri
+    for secret in sorted(facts.secrets, key=len, reverse=True):
+        wanted = secret.casefold()
+        while (place := folded.find(wanted)) >= 0:
+            uri = uri[:place] + facts.secrets[secret] + uri[place + len(wanted) :]
+            folded = folded[:place] + "\0" * len(facts.secrets[secret]) + folded[place + len(wanted) :]
+    return uri
+
+
+def _key(path: Path) -> bytes:
+    """Return a secret that is the same at every reading, and cannot be told from what is stored."""
+    return hashlib.blake2b(read_file(path), person=b"counterstain").digest()
+
+
+def _load(path: Path) -> Payload:
+    return dicom_pixels(read_file(path))
+
+
+def _refuse(reason: str) -> Payload:
+    raise UnreadableImageError(reason)
+
+
+READER = Reader("dicom", read, fingerprint)

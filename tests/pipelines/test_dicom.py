@@ -1,0 +1,403 @@
+"""DICOM: pixels against pydicom's own, what may leave a header, and files that are damaged or made to harm."""
+
+import io
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.sequence import Sequence
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
+
+from pipelines import dicom
+from pipelines.dicom import dicom_pixels, read_facts
+from pipelines.ingest import Ingest
+from pipelines.readers import reader_of
+from pipelines.sources import DataSet, Source, UnreadableImageError
+from store.schema import IMAGES, CounterstainError
+
+KEY = b"a secret"
+
+
+@pytest.fixture(autouse=True)
+def _as_in_use() -> Iterator[None]:
+    """Reading changes pydicom's settings; every test begins and ends with its own."""
+    mode = pydicom.config.settings.reading_validation_mode
+    yield
+    pydicom.config.settings.reading_validation_mode = mode
+
+
+def make(pixels: Any, **header: Any) -> Dataset:
+    """Return a DICOM image of the given pixels, ``(h, w)`` or ``(h, w, 3)``."""
+    pixels = np.asarray(pixels)
+    image = FileDataset("", {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
+    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID = generate_uid(entropy_srcs=["test"])
+    image.Rows, image.Columns = pixels.shape[:2]
+    image.SamplesPerPixel = 3 if pixels.ndim == 3 else 1
+    image.PhotometricInterpretation = "RGB" if pixels.ndim == 3 else "MONOCHROME2"
+    if pixels.ndim == 3:
+        image.PlanarConfiguration = 0
+    image.BitsAllocated = image.BitsStored = pixels.dtype.itemsize * 8
+    image.HighBit = image.BitsStored - 1
+    image.PixelRepresentation = int(pixels.dtype.kind == "i")
+    image.PixelData = pixels.tobytes()
+    for name, value in header.items():
+        setattr(image, name, value)
+    return image
+
+
+def as_bytes(image: Dataset) -> bytes:
+    buffer = io.BytesIO()
+    image.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def shown(pixels: Any, **header: Any) -> Any:
+    return dicom_pixels(as_bytes(make(pixels, **header)))
+
+
+RAMP = np.arange(0, 4096, 64, dtype=np.uint16).reshape(8, 8)
+
+
+# --- pixels
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+@pytest.mark.parametrize(("slope", "intercept"), [(1, 0), (2, -1024)])
+def test_the_window_is_pydicoms(function: str, slope: float, intercept: float) -> None:
+    header = {
+        "WindowCenter": [600, 40], "WindowWidth": [900, 400], "VOILUTFunction": function, "RescaleSlope": slope,
+        "RescaleIntercept": intercept, "BitsStored": 12, "HighBit": 11,
+    }  # fmt: skip
+    image = make(RAMP, **header)
+    rescaled = pydicom.pixels.apply_modality_lut(RAMP, image)
+    official = pydicom.pixels.apply_windowing(rescaled, image)
+    low, high = (min(0, intercept), 4095 * slope + intercept) if (slope, intercept) != (1, 0) else (0, 4095)
+    expected = (official - low) / (high - low) * 255
+    np.testing.assert_allclose(shown(RAMP, **header).astype(float), expected, atol=0.51)
+    assert shown(RAMP, **header).std() > 20
+
+
+def test_a_window_of_no_width_is_a_threshold() -> None:
+    found = shown(RAMP, WindowCenter=2000, WindowWidth=1)
+    np.testing.assert_array_equal(found, np.where(RAMP > 1999.5, 255, 0))
+
+
+def test_a_voi_lut_comes_before_a_window() -> None:
+    table = Dataset()
+    table.LUTDescriptor = [4096, 0, 16]
+    table.add_new("LUTData", "OW", ((255 - np.arange(4096) // 16) * 257).astype("<u2").tobytes())
+    found = shown(RAMP, VOILUTSequence=Sequence([table]), WindowCenter=1, WindowWidth=2, BitsStored=12, HighBit=11)
+    np.testing.assert_array_equal(found, 255 - RAMP // 16)
+
+
+def test_without_a_window_it_is_stretched_and_padding_left_out() -> None:
+    values = np.array([[-2000, 0], [100, 200]], np.int16)
+    np.testing.assert_array_equal(shown(values), [[0, 232], [243, 255]])
+    found = shown(values, PixelPaddingValue=np.int16(-2000).item())
+    np.testing.assert_array_equal(found, [[0, 0], [128, 255]])
+    assert shown(np.full((3, 3), 7, np.uint16)).max() == 0
+
+
+def test_monochrome1_is_inverted() -> None:
+    header = {"WindowCenter": 2048, "WindowWidth": 4096}
+    plain = shown(RAMP, **header)
+    np.testing.assert_array_equal(shown(RAMP, **header, PhotometricInterpretation="MONOCHROME1"), 255 - plain)
+
+
+def test_colour_keeps_its_upper_bits() -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(shown(colours), colours)
+    np.testing.assert_array_equal(shown(colours.astype(np.uint16) * 256 + 17), colours)
+    stored = colours.astype(np.uint16) * 16 + 3
+    np.testing.assert_array_equal(shown(stored, BitsStored=12, HighBit=11), colours)
+
+
+def test_the_first_frame_is_taken() -> None:
+    frames = np.stack([np.full((4, 4), 10, np.uint8), np.full((4, 4), 200, np.uint8)])
+    image = make(frames[0], NumberOfFrames=2, PixelData=frames.tobytes(), WindowCenter=128, WindowWidth=256)
+    assert set(dicom_pixels(as_bytes(image)).ravel()) == {10}
+
+
+# Files of pydicom's own collection, each of another compression or colour.
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("MR_small.dcm", (64, 64)),
+        ("MR_small_bigendian.dcm", (64, 64)),
+        ("MR_small_implicit.dcm", (64, 64)),
+        ("MR_small_RLE.dcm", (64, 64)),
+        ("MR_small_jp2klossless.dcm", (64, 64)),
+        ("MR_small_jpeg_ls_lossless.dcm", (64, 64)),
+        ("MR_small_padded.dcm", (64, 64)),
+        ("CT_small.dcm", (128, 128)),
+        ("JPEG2000.dcm", (1024, 256)),
+        ("SC_rgb_jls_lossy_line.dcm", (100, 100, 3)),
+        ("SC_rgb_jpeg_dcmtk.dcm", (100, 100, 3)),
+        ("SC_ybr_full_422_uncompressed.dcm", (100, 100, 3)),
+        ("SC_rgb_rle_16bit.dcm", (100, 100, 3)),
+        ("examples_palette.dcm", (350, 800, 3)),
+        ("examples_ybr_color.dcm", (240, 320, 3)),
+        ("rtdose_1frame.dcm", (10, 10)),
+    ],
+)
+def test_real_files_of_every_kind_are_read(name: str, shape: tuple[int, ...]) -> None:
+    pixels = dicom_pixels(Path(str(get_testdata_file(name, download=False))).read_bytes())
+    assert (pixels.shape, pixels.dtype) == (shape, np.uint8)
+    assert pixels.std() > 1
+
+
+def test_the_same_image_is_the_same_however_it_is_packed() -> None:
+    packed = ("RLE", "bigendian", "implicit", "jp2klossless", "jpeg_ls_lossless", "padded")
+    plain = dicom_pixels(Path(str(get_testdata_file("MR_small.dcm"))).read_bytes())
+    for name in packed:
+        found = dicom_pixels(Path(str(get_testdata_file(f"MR_small_{name}.dcm", download=False))).read_bytes())
+        np.testing.assert_array_equal(found, plain, err_msg=name)
+
+
+# --- what is refused
+
+
+def test_files_made_to_harm_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = make(np.zeros((4, 4), np.uint8))
+    with pytest.raises(UnreadableImageError, match="above the limit"):
+        dicom_pixels(as_bytes(make(np.zeros((4, 4), np.uint8), Rows=60000, Columns=60000)))
+    monkeypatch.setattr(dicom, "MAX_PIXELS", 15)
+    with pytest.raises(UnreadableImageError, match="4 × 4 pixels, above the limit of 15"):
+        dicom_pixels(as_bytes(image))
+    with pytest.raises(UnreadableImageError, match="'DICM' prefix"):
+        dicom_pixels(b"no dicom at all" * 100)
+    report = make(np.zeros((4, 4), np.uint8), Modality="SR")
+    del report.Rows, report.Columns, report.PixelData
+    with pytest.raises(UnreadableImageError, match=r"without an image \(SR\)"):
+        dicom_pixels(as_bytes(report))
+
+
+def test_a_compression_nothing_reads_says_what_to_install() -> None:
+    lossless = Path(str(get_testdata_file("SC_rgb_jpeg_gdcm.dcm", download=False))).read_bytes()
+    with pytest.raises(UnreadableImageError, match=r"decodes JPEG Lossless.*'counterstain\[dicom\]' \(pylibjpeg"):
+        dicom_pixels(lossless)
+
+
+def test_deflated_files_are_refused_before_they_are_inflated(tmp_path: Path) -> None:
+    image = make(np.zeros((4, 4), np.uint8))
+    image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data = as_bytes(image)
+    bomb = zlib.compressobj(wbits=-15)
+    start = 132 + 12 + int.from_bytes(data[140:144], "little")  # after the file meta group, which is not deflated
+    packed = b"".join(bomb.compress(bytes(2**20)) for _ in range(200)) + bomb.flush()
+    for content in (data, data[:start] + packed):
+        with pytest.raises(UnreadableImageError, match="deflated DICOM is not read"):
+            dicom_pixels(content)
+        (tmp_path / "x.dcm").write_bytes(content)
+        with pytest.raises(UnreadableImageError, match="deflated DICOM is not read"):
+            read_facts(tmp_path / "x.dcm", KEY)
+
+
+def test_a_frame_larger_than_the_header_says_is_refused() -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (3000, 2000)).save(buffer, "JPEG")
+    image = make(np.zeros((4, 4), np.uint8), PixelData=encapsulate([buffer.getvalue()]))
+    image.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    image["PixelData"].VR = "OB"
+    image["PixelData"].is_undefined_length = True
+    with pytest.raises(UnreadableImageError):
+        dicom_pixels(as_bytes(image))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MR_small.dcm",
+        "SC_rgb_jpeg_dcmtk.dcm",
+        "MR_small_RLE.dcm",
+        "MR_small_jp2klossless.dcm",
+        "MR_small_jpeg_ls_lossless.dcm",
+    ],
+)
+def test_damaged_files_are_rejects_and_nothing_else(name: str, tmp_path: Path) -> None:
+    whole = Path(str(get_testdata_file(name, download=False))).read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for i in range(40):
+        damaged = bytearray(whole)
+        for place in rng.integers(128, min(len(whole), 3000), 12):
+            damaged[place] = rng.integers(0, 256)
+        content = bytes(damaged)[: len(whole) if i % 3 else int(rng.integers(0, len(whole)))]
+        (tmp_path / "x.dcm").write_bytes(content)
+        for reading in (partial(dicom_pixels, content), partial(read_facts, tmp_path / "x.dcm", KEY)):
+            try:
+                reading()
+            except UnreadableImageError as error:
+                assert str(error)  # noqa: PT017  # any other error must come through
+                refused += 1
+    assert refused > 5
+
+
+# --- the header
+
+IDENTITY = {
+    "PatientID": "MRN-00812345", "PatientName": "Nightingale^Florence^Q", "PatientBirthDate": "18200512",
+    "AccessionNumber": "ACC77123", "StudyInstanceUID": "1.2.826.0.1.3680043.9.1", "InstitutionName": "Scutari General",
+    "ReferringPhysicianName": "Sutherland^John", "PatientAddress": "10 South Street", "StudyDate": "18541104",
+    "OperatorsName": "Roberts^Mary",
+}  # fmt: skip
+KEPT = {
+    "Modality": "DX", "ViewPosition": "PA", "BodyPartExamined": "CHEST", "Laterality": "L", "Manufacturer": "Acme",
+    "ManufacturerModelName": "Ray 3", "BurnedInAnnotation": "YES",
+}  # fmt: skip
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Callable[..., Path]:
+    """Write a DICOM file of a patient at a place below the root, and return the root."""
+
+    def write(place: str, value: int = 1, **header: Any) -> Path:
+        path = tmp_path / "root" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((6, 5), value, np.uint8)
+        path.write_bytes(
+            as_bytes(make(pixels, **{**IDENTITY, **KEPT, "WindowCenter": 128, "WindowWidth": 256, **header}))
+        )
+        return tmp_path / "root"
+
+    return write
+
+
+def sources(root: Path, label: str | None = None) -> list[Source]:
+    dataset = DataSet("d", "dicom", root, label)
+    return list(reader_of(dataset).read(dataset))
+
+
+def test_the_header_gives_what_may_be_known(study: Callable[..., Path]) -> None:
+    (source,) = sources(study("a/1.dcm"))
+    patient = source.given["patient"]
+    assert source.given == {"modality": "DX", "view": "PA", "patient": patient, "text_overlay": True}
+    assert isinstance(patient, str)
+    assert len(patient) == 16
+    study_id = source.attributes["study"]
+    assert source.attributes == {
+        "body part": "CHEST", "laterality": "L", "manufacturer": "Acme", "device": "Ray 3", "study": study_id,
+    }  # fmt: skip
+    assert set(source.load().ravel()) == {1}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("flag", "known"), [("YES", True), ("NO", False), ("", None), ("MAYBE", None)])
+def test_burned_in_annotation_is_the_flag_of_text(study: Callable[..., Path], flag: str, known: bool | None) -> None:
+    (row,) = rows_of(study("1.dcm", BurnedInAnnotation=flag))
+    assert row["text_overlay"] is known
+    assert row["text_overlay_source"] == (None if known is None else "given")
+
+
+def rows_of(root: Path) -> list[dict[str, Any]]:
+    return pa.Table.from_batches(Ingest(DataSet("d", "dicom", root)).batches(), IMAGES.schema).to_pylist()
+
+
+def test_nothing_that_identifies_is_stored(study: Callable[..., Path]) -> None:
+    study("MRN-00812345/Nightingale Florence/18200512_acc77123.dcm")
+    root = study("MRN-00812345/nightingale/2.dcm", 2)
+    for row in rows_of(root):
+        said = repr({name: value for name, value in row.items() if name != "thumbnail"}).lower()
+        for name, value in IDENTITY.items():
+            for part in value.lower().split("^"):
+                assert len(part) < 3 or part not in said, (name, part)
+        assert row["patient"] in row["uri"]
+    assert len({row["uri"] for row in rows_of(root)}) == 2
+
+
+def test_pseudonyms_tie_images_together_and_lead_nowhere(study: Callable[..., Path], tmp_path: Path) -> None:
+    study("1.dcm")
+    study("2.dcm", 2)
+    root = study("3.dcm", 3, PatientID="MRN-9", StudyInstanceUID="1.2.3")
+    first, second, third = (source.given["patient"] for source in sources(root))
+    assert first == second != third
+    assert [source.given["patient"] for source in sources(root)] == [first, second, third]
+    keyed = {read_facts(root / "1.dcm", key).given["patient"] for key in (KEY, b"another")}
+    assert len(keyed) == 2
+    # Another data set has other pseudonyms: its first file is another.
+    (root / "1.dcm").unlink()
+    assert [source.given["patient"] for source in sources(root)] != [second, third]
+    study("1.dcm", PatientID="", PatientName="")
+    assert sources(root)[0].given["patient"] is None
+
+
+def test_files_are_found_by_name_or_content(study: Callable[..., Path]) -> None:
+    root = study("a/IM000001")
+    study("b/2.DCM", 2)
+    (root / "DICOMDIR").write_bytes((root / "a/IM000001").read_bytes())
+    (root / ".hidden.dcm").write_bytes(b"x")
+    (root / "notes.txt").write_text("no image")
+    (root / "torn.dcm").write_bytes(b"torn")
+    assert [source.uri for source in sources(root)] == ["a/IM000001", "b/2.DCM", "torn.dcm"]
+    run = Ingest(DataSet("d", "dicom", root))
+    assert sum(batch.num_rows for batch in run.batches()) == 2
+    assert [(reject["uri"], "DICM" in reject["reason"]) for reject in run.rejects] == [("torn.dcm", True)]
+
+
+def test_a_label_is_taken_from_the_folder_or_the_header_only_when_asked(study: Callable[..., Path]) -> None:
+    root = study("normal/x/1.dcm")
+    study("Nightingale/2.dcm", 2)
+    assert all("label" not in source.given for source in sources(root))
+    patient = sources(root)[0].given["patient"]
+    assert [source.given["label"] for source in sources(root, "folder")] == [patient, "normal"]
+    assert [source.given["label"] for source in sources(root, "body part")] == ["CHEST", "CHEST"]
+    assert "body part" not in sources(root, "body part")[0].attributes
+    with pytest.raises(CounterstainError, match="no label 'grade'; there are body part, device, folder"):
+        sources(root, "grade")
+
+
+def test_a_table_names_files_and_has_the_first_word(study: Callable[..., Path]) -> None:
+    root = study("1.dcm")
+    study("2.dcm", 2)
+    (root / "t.csv").write_text("path,label,patient,view,site\n1.dcm,sick,p1,,A\n2.dcm,well,,AP,B\nno.dcm,well,,,\n")
+    first, second, absent = sources(root / "t.csv")
+    assert (first.given["label"], first.given["patient"], first.given["view"]) == ("sick", "p1", "PA")
+    assert (second.given["label"], second.given["view"]) == ("well", "AP")
+    assert len(str(second.given["patient"])) == 16
+    assert (first.attributes["site"], first.attributes["device"]) == ("A", "Ray 3")
+    with pytest.raises(UnreadableImageError, match="No such file"):
+        absent.load()
+
+
+def test_fingerprint_notices_files(study: Callable[..., Path]) -> None:
+    root = study("1.dcm")
+    dataset = DataSet("d", "dicom", root)
+    states = [reader_of(dataset).fingerprint(dataset)]
+    (root / "notes.txt").write_text("x")
+    assert reader_of(dataset).fingerprint(dataset) == states[0]
+    study("2.dcm", 2)
+    states.append(reader_of(dataset).fingerprint(dataset))
+    (root / "2.dcm").rename(root / "3.dcm")
+    states.append(reader_of(dataset).fingerprint(dataset))
+    assert len(set(states)) == 3
+
+
+def test_a_folder_without_dicom_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"x")
+    with pytest.raises(CounterstainError, match="holds no DICOM file"):
+        sources(tmp_path)
+
+
+def test_without_pydicom_the_extra_is_named(study: Callable[..., Path]) -> None:
+    root = study("1.dcm")
+    code = (
+        "import sys; sys.modules['pydicom'] = None\n"
+        "from pathlib import Path\nfrom pipelines.readers import reader_of\nfrom pipelines.sources import DataSet\n"
+        f"dataset = DataSet('d', 'dicom', Path({str(root)!r}))\n"
+        "list(reader_of(dataset).read(dataset))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "pip install 'counterstain[dicom]'" in done.stderr.splitlines()[-1]
