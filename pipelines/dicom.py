@@ -150,9 +150,13 @@ def dicom_pixels(data: bytes) -> NDArray[np.uint8]:
 
 
 def _checked(pydicom: ModuleType, data: bytes) -> io.BytesIO:
+    """Return a file to read from, unless it is deflated; of that nothing but the meta group is looked at."""
     file = io.BytesIO(data)
-    header = pydicom.filereader.read_partial(file, stop_when=lambda tag, *_: tag.group > 2)
-    _refuse_deflated(header.file_meta)
+    pydicom.filereader.read_preamble(file, force=False)
+    meta = pydicom.filereader.read_dataset(
+        file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group > 2
+    )
+    _refuse_deflated(meta)
     file.seek(0)
     return file
 
