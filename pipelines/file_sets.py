@@ -40,7 +40,7 @@ class ImageFile:
     masks: tuple[Path, ...] = ()
 
 
-def file_set_reader(name: str, files: Callable[[Path], Iterable[ImageFile]], about: About) -> Reader:
+def file_set_reader(name: str, files: Callable[[Path], Iterable[ImageFile]], about: About | None = None) -> Reader:
     """Return the reader of a data set of image files.
 
     Parameters
@@ -50,7 +50,7 @@ def file_set_reader(name: str, files: Callable[[Path], Iterable[ImageFile]], abo
     files
         Yields the images of a root in a stable order; raises `CounterstainError` where the layout is another.
     about
-        What its publisher says of it.
+        What its publisher says of it, where the reader is for one published data set.
     """
     return Reader(name, partial(_read, files, about), partial(_fingerprint, files, about), about)
 
@@ -67,9 +67,9 @@ def in_class_folders(root: Path, classes: Iterable[str]) -> Iterator[tuple[str, 
             yield name, as_text(path.relative_to(root).as_posix()), path
 
 
-def _files(files: Callable[[Path], Iterable[ImageFile]], about: About, dataset: DataSet) -> Iterator[ImageFile]:
+def _files(files: Callable[[Path], Iterable[ImageFile]], about: About | None, dataset: DataSet) -> Iterator[ImageFile]:
     if not dataset.root.is_dir():
-        raise CounterstainError(f"data set {dataset.name!r}: {dataset.root} is not a folder; expected: {about.root}.")
+        raise CounterstainError(f"data set {dataset.name!r}: {dataset.root} is not a folder.{_expected(about)}")
     seen: set[str] = set()
     try:
         for file in files(dataset.root):
@@ -78,14 +78,18 @@ def _files(files: Callable[[Path], Iterable[ImageFile]], about: About, dataset: 
             seen.add(file.uri)
             yield file
     except CounterstainError as error:
-        raise CounterstainError(f"data set {dataset.name!r}: {error} Expected: {about.root}.") from error
+        raise CounterstainError(f"data set {dataset.name!r}: {error}{_expected(about)}") from error
     if not seen:
         raise CounterstainError(
-            f"data set {dataset.name!r}: {dataset.root} holds none of its images; expected: {about.root}."
+            f"data set {dataset.name!r}: {dataset.root} holds none of its images.{_expected(about)}"
         )
 
 
-def _read(files: Callable[[Path], Iterable[ImageFile]], about: About, dataset: DataSet) -> Iterator[Source]:
+def _expected(about: About | None) -> str:
+    return f" Expected: {about.root}." if about is not None else ""
+
+
+def _read(files: Callable[[Path], Iterable[ImageFile]], about: About | None, dataset: DataSet) -> Iterator[Source]:
     for file in _files(files, about, dataset):
         chosen = dataset.label or next(iter(file.labels))
         known = {**file.attributes, **{k: v for k, v in file.given.items() if isinstance(v, str)}, **file.labels}
@@ -109,7 +113,7 @@ def _look(masks: tuple[Path, ...]) -> Mapping[str, object]:
     return {"lesion_box": mask_box([read_file(path) for path in masks])} if masks else {}
 
 
-def _fingerprint(files: Callable[[Path], Iterable[ImageFile]], about: About, dataset: DataSet) -> str:
+def _fingerprint(files: Callable[[Path], Iterable[ImageFile]], about: About | None, dataset: DataSet) -> str:
     """Return a digest of what is said of every image, and of its files' sizes and times of modification."""
     digest = hashlib.sha256()
     for file in _files(files, about, dataset):

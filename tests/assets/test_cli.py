@@ -174,7 +174,7 @@ def _no_such_label(tmp_path: Path) -> tuple[list[str], str]:
 
 
 def _no_such_reader(tmp_path: Path) -> tuple[list[str], str]:
-    return ["--reader", "scroll", "--root", str(tmp_path)], "readers: folder, manifest, medmnist"
+    return ["--reader", "scroll", "--root", str(tmp_path)], "no reader 'scroll'; readers: brainmr"
 
 
 def _no_archive(tmp_path: Path) -> tuple[list[str], str]:

@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -32,10 +34,85 @@ def fingerprint(dataset: DataSet) -> str:
     return reader_of(dataset).fingerprint(dataset)
 
 
-def test_the_three_readers_are_found() -> None:
-    assert set(readers()) >= {"folder", "manifest", "medmnist"}
-    with pytest.raises(CounterstainError, match="no reader 'dicom'; readers: folder"):
-        reader_of(DataSet("d", "dicom", Path()))
+def test_the_readers_of_layouts_are_found() -> None:
+    layouts = {name for name, reader in readers().items() if reader.about is None}
+    assert layouts >= {"dicom", "folder", "huggingface", "manifest", "medmnist", "medmnist_train", "tiles"}
+    with pytest.raises(CounterstainError, match=r"no reader 'scroll'; readers: .*folder"):
+        reader_of(DataSet("d", "scroll", Path()))
+
+
+OWN_READER = """
+from pipelines.file_sets import ImageFile, file_set_reader
+from pipelines.trees import image_files
+
+
+def files(root):
+    for path in image_files(root):  # named <patient>_<grade>.png
+        patient, grade = path.stem.split("_")
+        yield ImageFile(path.name, path, {"grade": grade}, {"patient": patient})
+
+
+READER = file_set_reader("knees", files)
+"""
+
+
+def own_distribution(folder: Path, module: str = OWN_READER, point: str = "acme_knees:READER") -> Path:
+    """Write what an installed distribution with one reader leaves on the path."""
+    (folder / "acme-1.0.dist-info").mkdir(parents=True)
+    (folder / "acme-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (folder / "acme-1.0.dist-info" / "entry_points.txt").write_text(f"[counterstain.readers]\nknees = {point}\n")
+    (folder / "acme_knees.py").write_text(module)
+    return folder
+
+
+def run_with(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+
+
+def test_a_reader_of_ones_own_is_found_in_another_distribution(tmp_path: Path, encoded: Callable[..., bytes]) -> None:
+    root = tmp_path / "images"
+    root.mkdir()
+    for i, name in enumerate(("p1_mild.png", "p1_severe.png", "p2_mild.png")):
+        (root / name).write_bytes(encoded(i))
+    code = (
+        "from pathlib import Path\nfrom pipelines.ingest import Ingest\nfrom pipelines.sources import DataSet\n"
+        f"run = Ingest(DataSet('mine', 'knees', Path({str(root)!r})))\n"
+        "print([(row['uri'], row['label'], row['patient']) for batch in run.batches() for row in batch.to_pylist()])"
+    )
+    done = run_with(own_distribution(tmp_path / "site"), code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == repr(
+        [("p1_mild.png", "mild", "p1"), ("p1_severe.png", "severe", "p1"), ("p2_mild.png", "mild", "p2")]
+    )
+
+
+def test_the_readme_shows_that_reader() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (shown,) = (block for block in readme.split("```python\n") if "file_set_reader(" in block)
+    shown = shown.split("```")[0]
+    assert len(shown.strip().splitlines()) < 15
+    assert shown.strip() == OWN_READER.strip()
+
+
+@pytest.mark.parametrize(
+    ("module", "point", "message"),
+    [
+        ("READER = 3", "acme_knees:READER", "is a int, not a Reader"),
+        ("", "acme_knees:READER", "cannot be loaded"),
+        ("", "acme_absent:READER", "cannot be loaded"),
+        (OWN_READER.replace('"knees"', '"folder"'), "acme_knees:READER", "registers 'folder', which is already taken"),
+    ],
+)
+def test_a_distribution_that_does_not_fit_is_named(tmp_path: Path, module: str, point: str, message: str) -> None:
+    done = run_with(own_distribution(tmp_path, module, point), "from pipelines.readers import readers; readers()")
+    assert message in done.stderr.splitlines()[-1]
 
 
 # --- folder
