@@ -55,7 +55,7 @@ def test_datasets_lists_what_is_registered_and_what_is_known(project: Project, t
         assert name in known
     assert "28160" in known
     assert "slide; magnification; stain" in known
-    assert "folder, manifest, medmnist" in known
+    assert "dicom, folder, huggingface, manifest, medmnist, medmnist_train, tiles" in known
     assert "slides" in run(project, "datasets", "list")
     assert run(project, "datasets", "known") in listed
 
