@@ -12,6 +12,8 @@ from pipelines.tables import read_text_table
 
 _EYES = {"l": "left", "r": "right"}
 _QUALITY = {"1": "good", "0": "poor"}
+# As counted in RetinaMNIST, whose training and validation parts are these images.
+CLASSES = {"0": 540, "1": 140, "2": 234, "3": 214, "4": 72}
 _GRADES = ("left_eye_DR_Level", "right_eye_DR_Level")
 
 
@@ -54,7 +56,7 @@ READER = file_set_reader(
         title="Fundus photographs, two of each eye, graded for diabetic retinopathy, training part",
         root="the repository's folder, or regular-fundus-training/ in it",
         images=1200,
-        classes={"0": 540, "1": 140, "2": 234, "3": 214, "4": 72},
+        classes=CLASSES,
         modality="fundus photography",
         groups=("patient",),
         confounders=("patient", "eye", "image quality", "screening project"),
