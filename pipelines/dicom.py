@@ -1,14 +1,13 @@
 """DICOM: pixels as a viewer first shows them, and what of the header may be kept.
 
-Only what is named here leaves a header. Patient and study are kept as pseudonyms, keyed by something that is not
-stored; names, ids, dates and institutions are not kept at all.
+Only what is named here leaves a header. Patient and study are kept as pseudonyms; names, ids, dates and institutions
+are not kept at all.
 
 Source: DICOM PS3.3 C.7.6.3 (pixels), C.11.1 (modality LUT), C.11.2 (windows); https://pydicom.github.io.
 """
 
-import hashlib
-import hmac
 import io
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.decoding import MAX_PIXELS
+from pipelines.pseudonyms import pseudonym
 from pipelines.sources import UnreadableImageError, check_file
 from store.schema import CounterstainError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+SUFFIXES = (".dcm", ".dicom")
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 # Decoders of compressed pixels, in order of preference. Not gdcm: a damaged file makes it end the process.
 _PLUGINS = ("pillow", "pyjpegls", "pydicom", "pylibjpeg")
@@ -43,9 +44,12 @@ _ATTRIBUTES = {
     "device": ("ManufacturerModelName",),
 }
 _FLAGS = {"YES": True, "NO": False}
-# What may also stand in the names of files and folders.
-_IDENTIFYING = ("PatientID", "PatientName", "OtherPatientIDs", "PatientBirthDate", "AccessionNumber")
-_READ = ("Modality", "ViewPosition", "BurnedInAnnotation", "StudyInstanceUID", *_IDENTIFYING)
+# What may also stand in the names of folders.
+_IDENTIFYING = (
+    "PatientName", "PatientID", "OtherPatientIDs", "PatientBirthDate", "AccessionNumber", "StudyInstanceUID",
+    "SeriesInstanceUID", "SOPInstanceUID",
+)  # fmt: skip
+_READ = ("Modality", "ViewPosition", "BurnedInAnnotation", *_IDENTIFYING)
 _MAX_CHARACTERS = 64
 
 
@@ -70,7 +74,7 @@ class Facts:
 
 def is_dicom(path: Path) -> bool:
     """Return whether a file is named as DICOM or begins as DICOM does."""
-    if path.suffix.lower() in (".dcm", ".dicom"):
+    if path.suffix.lower() in SUFFIXES:
         return True
     try:
         check_file(path)
@@ -113,13 +117,15 @@ def read_facts(path: Path, key: bytes) -> Facts:
     }
     found = {kept: next(filter(None, map(texts.get, names)), None) for kept, names in _ATTRIBUTES.items()}
     found["study"] = _pseudonym(key, texts["StudyInstanceUID"])
-    secrets = {
-        part: patient or "patient"
-        for name in _IDENTIFYING
-        for part in [texts[name] or "", *(texts[name] or "").replace("^", " ").replace("=", " ").split()]
-        if len(part) > 2
-    }
+    secrets = {part: patient or "patient" for name in _IDENTIFYING for part in _parts(name, texts[name] or "")}
     return Facts(given, {name: value for name, value in found.items() if value}, secrets)
+
+
+def _parts(name: str, text: str) -> list[str]:
+    """Return a text and what of it says who the patient is: each part of a name, and parts of an id with digits."""
+    parts = [part for part in re.split(r"[\W_]+", text) if name == "PatientName" or any(map(str.isdigit, part))]
+    # Of a UID the parts are small numbers that many share.
+    return [part for part in [text, *([] if name.endswith("UID") else parts)] if len(part) > 2]
 
 
 def dicom_pixels(data: bytes) -> NDArray[np.uint8]:
@@ -249,7 +255,7 @@ def _text(header: "Dataset", name: str) -> str | None:
 
 
 def _pseudonym(key: bytes, value: str | None) -> str | None:
-    return hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:16] if value else None
+    return pseudonym(key, value) if value else None
 
 
 def _reason(error: BaseException) -> str:

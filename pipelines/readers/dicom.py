@@ -1,18 +1,18 @@
 """DICOM files: all below a folder, or those a table names, as ``manifest`` reads one.
 
-Modality, view, patient, study, device and the flag of burned-in annotation come from the headers. Patient and study are
-pseudonyms, keyed by a digest of the first file that the warehouse does not hold: without the files they lead nowhere.
-Where an id or name of the header is part of a path, the pseudonym stands in its place. A folder has no label, since
-folders are mostly patients; ``--label folder`` takes the first folder's name, ``--label NAME`` any other fact.
+Modality, view, patient, study, device and the flag of burned-in annotation come from the headers. Patient, study and
+the files' places are pseudonyms, as `pipelines.pseudonyms` makes them: paths often hold ids and names. A folder has no
+label, since folders are mostly patients; ``--label folder`` takes the first folder's name, less what the header says
+identifies the patient, ``--label NAME`` any other fact.
 """
 
-import hashlib
-from collections import Counter
+import hmac
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from pipelines.dicom import Facts, dicom_pixels, is_dicom, read_facts
+from pipelines.dicom import SUFFIXES, Facts, dicom_pixels, is_dicom, read_facts
+from pipelines.pseudonyms import keyed_digest, pseudonym, pseudonym_key
 from pipelines.readers import manifest
 from pipelines.sources import DataSet, Payload, Reader, Source, UnreadableImageError, file_state, read_file
 from pipelines.trees import as_text, files_below
@@ -25,29 +25,28 @@ def read(dataset: DataSet) -> Iterator[Source]:
     Raises
     ------
     CounterstainError
-        If there is no DICOM file, the table is not as ``manifest`` wants it, the label is none of what is known, or
-        pydicom is not installed.
+        If there is no DICOM file, the table is not as ``manifest`` wants it, the label is none of what is known,
+        pydicom is not installed, or the secret of the pseudonyms cannot be read.
     """
-    places: Counter[str] = Counter()
-    key: bytes | None = None
+    key = pseudonym_key(dataset.name)
     for path, source in _named(dataset):
+        # A suffix of another kind may be part of an id.
+        uri = pseudonym(key, source.uri) + (path.suffix.lower() if path.suffix.lower() in SUFFIXES else "")
         try:
-            key = key or _key(path)
             facts = read_facts(path, key)
         except UnreadableImageError as error:
-            yield Source(source.uri, partial(_refuse, str(error)))
+            yield Source(uri, partial(_refuse, str(error)))
             continue
-        uri = _without_secrets(source.uri, facts)
-        places[uri] += 1
         given, attributes = _merged(dataset, source, facts)
-        yield Source(uri if places[uri] == 1 else f"{uri} ({places[uri]})", partial(_load, path), given, attributes)
+        yield Source(uri, partial(_load, path), given, attributes)
 
 
 def fingerprint(dataset: DataSet) -> str:
-    """Return a digest of every file's place, size and time of modification, and of the table."""
+    """Return a digest of every file's place, size and time of modification, of the table, and of the secret."""
+    key = pseudonym_key(dataset.name)
     if dataset.root.is_file():
-        return manifest.fingerprint(dataset)
-    digest = hashlib.sha256()
+        return keyed_digest(key, manifest.fingerprint(dataset)).hex()[:32]
+    digest = hmac.new(key, digestmod="sha256")
     for path, source in _named(dataset):
         digest.update(f"{source.uri}\0".encode() + file_state(path))
     return digest.hexdigest()[:32]
@@ -90,21 +89,16 @@ def _merged(dataset: DataSet, source: Source, facts: Facts) -> tuple[dict[str, o
 _POSSIBLE = ("folder", "body part", "device", "laterality", "manufacturer", "study")
 
 
-def _without_secrets(uri: str, facts: Facts) -> str:
-    folded = uri.casefold()
-    if len(folded) != len(uri):  # some letters fold to two: places would not agree
-        folded = uri
+def _without_secrets(text: str, facts: Facts) -> str:
+    folded = text.casefold()
+    if len(folded) != len(text):  # some letters fold to two: places would not agree
+        folded = text
     for secret in sorted(facts.secrets, key=len, reverse=True):
         wanted = secret.casefold()
         while (place := folded.find(wanted)) >= 0:
-            uri = uri[:place] + facts.secrets[secret] + uri[place + len(wanted) :]
+            text = text[:place] + facts.secrets[secret] + text[place + len(wanted) :]
             folded = folded[:place] + "\0" * len(facts.secrets[secret]) + folded[place + len(wanted) :]
-    return uri
-
-
-def _key(path: Path) -> bytes:
-    """Return a secret that is the same at every reading, and cannot be told from what is stored."""
-    return hashlib.blake2b(read_file(path), person=b"counterstain").digest()
+    return text
 
 
 def _load(path: Path) -> Payload:

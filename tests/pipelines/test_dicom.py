@@ -1,6 +1,7 @@
 """DICOM: pixels against pydicom's own, what may leave a header, and files that are damaged or made to harm."""
 
 import io
+import re
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 from pipelines import dicom
 from pipelines.dicom import dicom_pixels, read_facts
 from pipelines.ingest import Ingest
+from pipelines.pseudonyms import pseudonym_key
 from pipelines.readers import reader_of
 from pipelines.sources import DataSet, Source, UnreadableImageError
 from store.schema import IMAGES, CounterstainError
@@ -306,36 +308,98 @@ def test_burned_in_annotation_is_the_flag_of_text(study: Callable[..., Path], fl
     assert row["text_overlay_source"] == (None if known is None else "given")
 
 
+def fingerprint(root: Path) -> str:
+    dataset = DataSet("d", "dicom", root)
+    return reader_of(dataset).fingerprint(dataset)
+
+
 def rows_of(root: Path) -> list[dict[str, Any]]:
     return pa.Table.from_batches(Ingest(DataSet("d", "dicom", root)).batches(), IMAGES.schema).to_pylist()
 
 
-def test_nothing_that_identifies_is_stored(study: Callable[..., Path]) -> None:
-    study("MRN-00812345/Nightingale Florence/18200512_acc77123.dcm")
-    root = study("MRN-00812345/nightingale/2.dcm", 2)
-    for row in rows_of(root):
+def test_nothing_that_identifies_is_stored(study: Callable[..., Path], tmp_path: Path) -> None:
+    places = ("MRN-00812345/Nightingale Florence/18200512_acc77123.dcm", "MRN_00812345/nightingale/2.dcm",
+              "42/1.2.826.0.1.3680043.9.1/1.dcm", "IM.00812345")  # fmt: skip
+    for i, place in enumerate(places):
+        root = study(place, i)
+    (root / "Nightingale_Florence").mkdir()
+    (root / "Nightingale_Florence/t.dcm").write_bytes(b"torn")
+    table = tmp_path / "root" / "t.csv"
+    table.write_text("path\n" + "\n".join([*places, "Nightingale_Florence/t.dcm", "Nightingale_Florence/gone.dcm"]))
+    for where, refused in ((root, 1), (table, 2)):
+        run = Ingest(DataSet("d", "dicom", where))
+        rows = pa.Table.from_batches(run.batches(), IMAGES.schema).to_pylist()
+        assert (len(rows), len(run.rejects)) == (4, refused)
+        _assert_nothing_identifies([*rows, *run.rejects])
+
+
+def _assert_nothing_identifies(rows: list[dict[str, Any]]) -> None:
+    assert len({row["uri"] for row in rows}) == len(rows)
+    for row in rows:
+        assert re.fullmatch(r"[0-9a-f]{16}(\.dcm)?", row["uri"])
         said = repr({name: value for name, value in row.items() if name != "thumbnail"}).lower()
         for name, value in IDENTITY.items():
-            for part in value.lower().split("^"):
+            for part in value.lower().replace("mrn-", "").split("^"):
                 assert len(part) < 3 or part not in said, (name, part)
-        assert row["patient"] in row["uri"]
-    assert len({row["uri"] for row in rows_of(root)}) == 2
 
 
-def test_pseudonyms_tie_images_together_and_lead_nowhere(study: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_folder_taken_as_label_loses_what_identifies(study: Callable[..., Path]) -> None:
+    study("MRN_00812345 benign/1.dcm")
+    root = study("1.2.826.0.1.3680043.9.1/2.dcm", 2)
+    patient = sources(root)[0].given["patient"]
+    assert {str(source.given["label"]) for source in sources(root, "folder")} == {patient, f"MRN_{patient} benign"}
+
+
+def test_pseudonyms_tie_images_together_and_lead_nowhere(study: Callable[..., Path]) -> None:
     study("1.dcm")
     study("2.dcm", 2)
     root = study("3.dcm", 3, PatientID="MRN-9", StudyInstanceUID="1.2.3")
-    first, second, third = (source.given["patient"] for source in sources(root))
+
+    def patients(name: str = "d") -> list[object]:
+        found = reader_of(DataSet(name, "dicom", root)).read(DataSet(name, "dicom", root))
+        return [source.given["patient"] for source in found if "patient" in source.given]
+
+    first, second, third = patients()
     assert first == second != third
-    assert [source.given["patient"] for source in sources(root)] == [first, second, third]
-    keyed = {read_facts(root / "1.dcm", key).given["patient"] for key in (KEY, b"another")}
-    assert len(keyed) == 2
-    # Another data set has other pseudonyms: its first file is another.
-    (root / "1.dcm").unlink()
-    assert [source.given["patient"] for source in sources(root)] != [second, third]
+    # A file that sorts earlier, however empty, changes nothing.
+    (root / "0.dcm").write_bytes(b"")
+    assert patients() == [first, second, third]
+    (root / "0.dcm").unlink()
+    assert not {first, third} & set(patients("another"))
     study("1.dcm", PatientID="", PatientName="")
     assert sources(root)[0].given["patient"] is None
+
+
+def test_the_secret_is_made_once_and_for_its_owner(
+    study: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = study("1.dcm")
+    monkeypatch.delenv("COUNTERSTAIN_PSEUDONYM_KEY")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    first = sources(root)[0]
+    (path,) = (tmp_path / "data" / "counterstain").iterdir()
+    assert (path.name, path.stat().st_mode & 0o777, len(path.read_bytes())) == ("pseudonyms.key", 0o600, 32)
+    assert sources(root)[0].given == first.given
+    before = fingerprint(root)
+    monkeypatch.setenv("COUNTERSTAIN_PSEUDONYM_KEY", str(tmp_path / "other.key"))
+    assert (sources(root)[0].given["patient"], sources(root)[0].uri) != (first.given["patient"], first.uri)
+    assert fingerprint(root) != before  # rows with the old pseudonyms are stale
+    (tmp_path / "other.key").write_bytes(b"")
+    with pytest.raises(CounterstainError, match="is no key of pseudonyms: it has 0 bytes"):
+        sources(root)
+    monkeypatch.setenv("COUNTERSTAIN_PSEUDONYM_KEY", str(root / "1.dcm" / "x"))
+    with pytest.raises(CounterstainError, match="name another file in COUNTERSTAIN_PSEUDONYM_KEY"):
+        sources(root)
+
+
+def test_of_two_that_make_the_secret_one_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.key"
+    monkeypatch.setenv("COUNTERSTAIN_PSEUDONYM_KEY", str(path))
+    path.write_bytes(bytes(32))
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    assert pseudonym_key("d") == pseudonym_key("d")
+    assert path.read_bytes() == bytes(32)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_files_are_found_by_name_or_content(study: Callable[..., Path]) -> None:
@@ -345,10 +409,10 @@ def test_files_are_found_by_name_or_content(study: Callable[..., Path]) -> None:
     (root / ".hidden.dcm").write_bytes(b"x")
     (root / "notes.txt").write_text("no image")
     (root / "torn.dcm").write_bytes(b"torn")
-    assert [source.uri for source in sources(root)] == ["a/IM000001", "b/2.DCM", "torn.dcm"]
+    assert [source.uri[16:] for source in sources(root)] == ["", ".dcm", ".dcm"]
     run = Ingest(DataSet("d", "dicom", root))
     assert sum(batch.num_rows for batch in run.batches()) == 2
-    assert [(reject["uri"], "DICM" in reject["reason"]) for reject in run.rejects] == [("torn.dcm", True)]
+    assert ["DICM" in reject["reason"] for reject in run.rejects] == [True]
 
 
 def test_a_label_is_taken_from_the_folder_or_the_header_only_when_asked(study: Callable[..., Path]) -> None:
