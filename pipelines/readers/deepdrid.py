@@ -9,6 +9,7 @@ from pathlib import Path
 from pipelines.file_sets import ImageFile, file_set_reader, inside
 from pipelines.sources import About
 from pipelines.tables import read_text_table
+from pipelines.trees import place_in
 
 _EYES = {"l": "left", "r": "right"}
 _QUALITY = {"1": "good", "0": "poor"}
@@ -37,7 +38,7 @@ def files(root: Path) -> Iterator[ImageFile]:
             "field definition": row.get("Field definition"),
             "source": sources.get(image_id),
         }
-        path = folder / "Images" / image_id.partition("_")[0] / f"{image_id}.jpg"
+        path = place_in(folder / "Images", f"{image_id.partition('_')[0]}/{image_id}.jpg")
         yield ImageFile(f"{image_id}.jpg", path, labels, {"patient": row["patient_id"]}, attributes)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipelines.file_sets import ImageFile, file_set_reader
 from pipelines.sources import About
 from pipelines.tables import read_text_table
-from pipelines.trees import image_files
+from pipelines.trees import NamedFiles
 
 CLASSES = {
     "Normal": 2409, "ECC": 1601, "RPC": 1459, "MPC": 1126, "PG": 1093, "Atrophy": 1049, "EMC": 1098, "HCG": 625,
@@ -23,12 +23,11 @@ _LEVELS = ("level_1", "level_2", "level_3")
 def files(root: Path) -> Iterator[ImageFile]:
     """Yield the images of the table; a level below an image's own is empty, and that label then unknown."""
     table = read_text_table(root / "train.csv", ("image_name", "class_name", *_LEVELS), key="image_name")
-    # Archives differ in the folder that holds the images; their names are unique.
-    places = {path.name: path for path in image_files(root)}
+    images = NamedFiles(root)
     for row in table.iter_rows(named=True):
         labels = {"class_name": row["class_name"], **{level: row[level] for level in _LEVELS}}
         name = row["image_name"]
-        yield ImageFile(name, places.get(Path(name).name, root / "train" / name), labels)
+        yield ImageFile(name, images.find(Path(name).name, f"train/{name}"), labels)
 
 
 READER = file_set_reader(

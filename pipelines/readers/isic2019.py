@@ -1,12 +1,13 @@
 """ISIC 2019: dermoscopy of skin lesions; the challenge's training part, with its table of metadata."""
 
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 
 from pipelines.file_sets import ImageFile, file_set_reader
 from pipelines.sources import About
 from pipelines.tables import is_one, read_text_table
-from pipelines.trees import image_files
+from pipelines.trees import NamedFiles
 
 CLASSES = {"MEL": 4522, "NV": 12875, "BCC": 3323, "AK": 867, "BKL": 2624, "DF": 239, "VASC": 253, "SCC": 628}
 _COLUMNS = (*CLASSES, "UNK")  # UNK has no image in the training part
@@ -18,7 +19,7 @@ def files(root: Path) -> Iterator[ImageFile]:
     """Yield the images of the ground truth, with what the metadata tells of them."""
     truth = read_text_table(root / "ISIC_2019_Training_GroundTruth.csv", ("image", *_COLUMNS), key="image")
     metadata = _metadata(root / "ISIC_2019_Training_Metadata.csv")
-    places = {path.stem: path for path in image_files(root)}
+    images = NamedFiles(root, attrgetter("stem"))
     for row in truth.iter_rows(named=True):
         name = row["image"]
         label = next((column for column in _COLUMNS if is_one(row[column])), None)
@@ -30,7 +31,7 @@ def files(root: Path) -> Iterator[ImageFile]:
             "age": age,
             "sex": sex,
         }
-        path = places.get(name, root / "ISIC_2019_Training_Input" / f"{name}.jpg")
+        path = images.find(name, f"ISIC_2019_Training_Input/{name}.jpg")
         yield ImageFile(f"{name}.jpg", path, {"diagnosis": label}, {}, attributes)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipelines.file_sets import ImageFile, file_set_reader
 from pipelines.sources import About
 from pipelines.tables import is_one, read_text_table
-from pipelines.trees import image_files
+from pipelines.trees import NamedFiles
 
 LABELS = (
     "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation",
@@ -28,7 +28,7 @@ def files(root: Path) -> Iterator[ImageFile]:
     columns = ("uid", "Problems", "findings", "impression")
     reports = {row["uid"]: row for row in read_text_table(root / "indiana_reports.csv", columns).iter_rows(named=True)}
     labels = _chexpert(root / "chexpert_labels.csv")
-    places = {path.name: path for path in image_files(root)}
+    images = NamedFiles(root)
     for row in projections.iter_rows(named=True):
         if row["projection"] != "Frontal":
             continue
@@ -37,7 +37,7 @@ def files(root: Path) -> Iterator[ImageFile]:
         caption = " ".join(text for text in (report.get("findings"), report.get("impression")) if text)
         yield ImageFile(
             name,
-            places.get(Path(name).name, root / "images" / "images_normalized" / name),
+            images.find(Path(name).name, f"images/images_normalized/{name}"),
             _labels(report.get("Problems"), uid, labels),
             {"caption": caption or None, "view": "frontal"},
             {"study": uid},

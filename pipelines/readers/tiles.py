@@ -1,6 +1,6 @@
 """Tiles of whole slides, named by a table: a row per tile, read out of its slide when it is needed.
 
-The table (CSV, TSV or Parquet) has a column ``slide``, a file relative to the table, and ``x`` and ``y``, the tile's
+The table (CSV, TSV or Parquet) has a column ``slide``, a file below the table's folder, and ``x`` and ``y``, the tile's
 upper left corner in pixels of the full resolution; ``width`` and ``height`` in pixels of the tile (224 if there are
 none) and ``level``, the slide's pyramid level (0). Other columns are as in ``manifest``. Tiles of one slide are one
 group. Where a slide holds nothing, a tile is white.
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pipelines.decoding import MAX_PIXELS
 from pipelines.sources import DataSet, Reader, Source, UnreadableImageError, check_file, file_state
 from pipelines.tables import read_text_table
+from pipelines.trees import place_in
 from store.schema import GIVEN_COLUMNS, LABEL_PREFIX, CounterstainError, parse_cell
 
 _DEFAULTS = {"width": 224, "height": 224, "level": 0}
@@ -60,7 +61,7 @@ def read(dataset: DataSet) -> Iterator[Source]:
                 given[name] = _parsed(dataset, uri, name, cell)
             elif name not in _PLACE and (cell or "").strip():
                 attributes[LABEL_PREFIX + name if name == "label" else name] = cell
-        path = dataset.root.parent / row["slide"]
+        path = _slide(dataset, row["slide"])
         yield Source(uri, partial(_tile, path, (x, y), level, (width, height)), given, attributes)
 
 
@@ -69,7 +70,7 @@ def fingerprint(dataset: DataSet) -> str:
     table = _table(dataset)
     digest = hashlib.sha256(dataset.root.read_bytes())
     for slide in table["slide"].unique(maintain_order=True):
-        digest.update(file_state(dataset.root.parent / slide))
+        digest.update(file_state(_slide(dataset, slide)))
     return digest.hexdigest()[:32]
 
 
@@ -77,6 +78,13 @@ def _table(dataset: DataSet) -> pl.DataFrame:
     wanted = [column for column in (dataset.label, *dataset.groups) if column is not None]
     try:
         return read_text_table(dataset.root, ["slide", "x", "y", *wanted], key="slide")
+    except CounterstainError as error:
+        raise CounterstainError(f"data set {dataset.name!r}: {error}") from error
+
+
+def _slide(dataset: DataSet, name: str) -> Path:
+    try:
+        return place_in(dataset.root.parent, name)
     except CounterstainError as error:
         raise CounterstainError(f"data set {dataset.name!r}: {error}") from error
 
