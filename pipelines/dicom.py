@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from pipelines.decoding import MAX_PIXELS
+from pipelines.frame_sizes import jpeg2000_sizes, jpeg_sizes, rle_exceeds
 from pipelines.pseudonyms import pseudonym
 from pipelines.sources import UnreadableImageError, check_file
 from store.schema import CounterstainError
@@ -33,7 +35,7 @@ _PLUGINS = ("pillow", "pyjpegls", "pydicom", "pylibjpeg")
 # What pydicom and the decoders behind it raise for files that are cut off, damaged or made to harm.
 _ERRORS = (
     OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError, RuntimeError,
-    OverflowError, AssertionError, struct.error,
+    OverflowError, AssertionError, struct.error, MemoryError, Image.DecompressionBombError,
 )  # fmt: skip
 
 # Attributes that say nothing of who the patient is, by the names they are kept under.
@@ -146,8 +148,7 @@ def dicom_pixels(data: bytes) -> NDArray[np.uint8]:
         image = pydicom.dcmread(_checked(pydicom, data))
         if "Rows" not in image or "Columns" not in image:
             raise UnreadableImageError(f"a DICOM file without an image ({_text(image, 'Modality') or 'no modality'})")
-        if int(image.Rows) * int(image.Columns) > MAX_PIXELS:
-            raise UnreadableImageError(f"{image.Rows} × {image.Columns} pixels, above the limit of {MAX_PIXELS:,}")
+        _refuse_oversize(pydicom, image)
         pixels = pydicom.pixels.pixel_array(image, index=0, decoding_plugin=_plugin(pydicom, image))
         shown = _colour(pydicom, image, pixels) if _is_colour(image) else _grey(pydicom, image, pixels)
     except (*_ERRORS, pydicom.errors.InvalidDicomError, RecursionError) as error:
@@ -171,6 +172,40 @@ def _refuse_deflated(meta: "Dataset") -> None:
     # It is inflated whole before anything can be asked of it, however large it becomes.
     if str(meta.get("TransferSyntaxUID", "")) == _DEFLATED:
         raise UnreadableImageError("deflated DICOM is not read: its size is not known before it is inflated")
+
+
+def _refuse_oversize(pydicom: ModuleType, image: "Dataset") -> None:
+    """Raise `UnreadableImageError` unless the image is within the limit, and its frame holds what the header says."""
+    size = int(image.Rows), int(image.Columns)
+    samples = int(image.get("SamplesPerPixel", 1))
+    if min(*size, samples) < 1:
+        raise UnreadableImageError("a DICOM file whose image has no pixels")
+    if size[0] * size[1] * samples > MAX_PIXELS:
+        each = f" of {samples} samples" if samples > 1 else ""
+        raise UnreadableImageError(f"{size[0]} × {size[1]} pixels{each}, above the limit of {MAX_PIXELS:,}")
+    syntax = image.file_meta.TransferSyntaxUID
+    if not syntax.is_encapsulated:
+        return
+    offsets = (image.get("ExtendedOffsetTable"), image.get("ExtendedOffsetTableLengths"))
+    frame = pydicom.encaps.get_frame(
+        image.PixelData,
+        0,
+        number_of_frames=int(image.get("NumberOfFrames") or 1),
+        extended_offsets=offsets if all(offsets) else None,
+    )
+    if syntax == pydicom.uid.RLELossless:
+        if rle_exceeds(frame, size[0] * size[1]):
+            raise UnreadableImageError(f"its RLE expands to more than the {size[0]} × {size[1]} pixels of its header")
+        return
+    uids = pydicom.uid
+    is_jpeg2000 = syntax in (*uids.JPEG2000TransferSyntaxes, uids.HTJ2KLossless, uids.HTJ2KLosslessRPCL, uids.HTJ2K)
+    held = (jpeg2000_sizes if is_jpeg2000 else jpeg_sizes)(frame)
+    if other := [found for found in held if found != size]:
+        raise UnreadableImageError(
+            f"its frame has {other[0][0]} × {other[0][1]} pixels, its header says {size[0]} × {size[1]}"
+        )
+    if not held:
+        raise UnreadableImageError("its frame does not say how large it is")
 
 
 def _plugin(pydicom: ModuleType, image: "Dataset") -> str:
@@ -202,11 +237,12 @@ def _colour(pydicom: ModuleType, image: "Dataset", pixels: NDArray[Any]) -> NDAr
 
 
 def _grey(pydicom: ModuleType, image: "Dataset", pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    values = pydicom.pixels.apply_modality_lut(pixels, image).astype(np.float64)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused below
+        values = pydicom.pixels.apply_modality_lut(pixels, image).astype(np.float32)
     if "VOILUTSequence" in image:
         looked_up = pydicom.pixels.apply_voi(pydicom.pixels.apply_modality_lut(pixels, image), image)
         bits = int(image.VOILUTSequence[0].LUTDescriptor[2])
-        shares = looked_up / (2.0**bits - 1)
+        shares = looked_up.astype(np.float32) / np.float32(2.0**bits - 1)
     elif _first(image, "WindowWidth") is not None and _first(image, "WindowCenter") is not None:
         shares = _window(values, image)
     else:
@@ -221,17 +257,17 @@ def _grey(pydicom: ModuleType, image: "Dataset", pixels: NDArray[Any]) -> NDArra
     return shown
 
 
-def _window(values: NDArray[np.float64], image: "Dataset") -> NDArray[np.float64]:
+def _window(values: NDArray[np.float32], image: "Dataset") -> NDArray[np.float32]:
     """Return each value's place in the first window, 0 to 1 within it (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
     centre, width = float(_first(image, "WindowCenter")), float(_first(image, "WindowWidth"))
     function = image.get("VOILUTFunction", "LINEAR")
     if function == "SIGMOID":
-        sigmoid: NDArray[np.float64] = 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))
+        sigmoid: NDArray[np.float32] = 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -80, 80)))
         return sigmoid
     if function == "LINEAR":
         centre, width = centre - 0.5, width - 1
     if width <= 0:
-        return (values > centre).astype(np.float64)
+        return (values > centre).astype(np.float32)
     return (values - centre) / width + 0.5
 
 
@@ -265,8 +301,10 @@ def _reason(error: BaseException) -> str:
 def _pydicom() -> ModuleType:
     try:
         import pydicom
+        import pydicom.encaps
         import pydicom.filereader
         import pydicom.pixels
+        import pydicom.uid
     except ModuleNotFoundError as error:
         raise CounterstainError("reading DICOM needs pydicom: pip install 'counterstain[dicom]'.") from error
     # Headers in the wild hold values that break the rules of their type; the few that are read here are text.

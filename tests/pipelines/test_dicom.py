@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,7 +21,15 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGBaseline8Bit, generate_uid
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)  # fmt: skip
 
 from pipelines import dicom
 from pipelines.dicom import dicom_pixels, read_facts
@@ -213,15 +222,86 @@ def test_deflated_files_are_refused_before_they_are_inflated(tmp_path: Path) -> 
     assert time.process_time() - began < 5
 
 
-def test_a_frame_larger_than_the_header_says_is_refused() -> None:
-    buffer = io.BytesIO()
-    Image.new("L", (3000, 2000)).save(buffer, "JPEG")
-    image = make(np.zeros((4, 4), np.uint8), PixelData=encapsulate([buffer.getvalue()]))
-    image.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+def compressed(frame: bytes, syntax: str, *, side: int = 4) -> bytes:
+    """Return a DICOM file that says it has side × side pixels, around a compressed frame."""
+    image = make(np.zeros((side, side), np.uint8), PixelData=encapsulate([frame]))
+    image.file_meta.TransferSyntaxUID = syntax
     image["PixelData"].VR = "OB"
     image["PixelData"].is_undefined_length = True
-    with pytest.raises(UnreadableImageError):
-        dicom_pixels(as_bytes(image))
+    return as_bytes(image)
+
+
+def as_frame(kind: str, width: int, height: int) -> bytes:
+    """Return a grey image compressed as JPEG, JPEG2000 or JPEG-LS."""
+    if kind == "JPEG-LS":
+        return bytes(pytest.importorskip("jpeg_ls").encode_array(np.zeros((height, width), np.uint8)))
+    buffer = io.BytesIO()
+    Image.new("L", (width, height)).save(buffer, kind, **({"no_jp2": True} if kind == "JPEG2000" else {}))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def _no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise UnreadableImageError("it was decoded")
+
+    monkeypatch.setattr(dicom, "_plugin", fail)
+
+
+@pytest.mark.usefixtures("_no_decoding")
+@pytest.mark.parametrize(
+    ("kind", "syntax"), [("JPEG", JPEGBaseline8Bit), ("JPEG2000", JPEG2000Lossless), ("JPEG-LS", JPEGLSLossless)]
+)
+def test_a_frame_larger_than_the_header_says_is_refused_before_it_is_decoded(kind: str, syntax: str) -> None:
+    with pytest.raises(UnreadableImageError, match="its frame has 2000 × 3000 pixels, its header says 4 × 4"):
+        dicom_pixels(compressed(as_frame(kind, 3000, 2000), syntax))
+    with pytest.raises(UnreadableImageError, match="it was decoded"):
+        dicom_pixels(compressed(as_frame(kind, 4, 4), syntax))
+    with pytest.raises(UnreadableImageError, match="does not say how large it is"):
+        dicom_pixels(compressed(b"\xff\xd8 nothing of the kind \xff", syntax))
+
+
+@pytest.mark.usefixtures("_no_decoding")
+def test_a_second_frame_header_hides_nothing() -> None:
+    small, large = as_frame("JPEG", 4, 4), as_frame("JPEG", 3000, 2000)
+    place = large.index(b"\xff\xc0")
+    header = large[place : place + 2 + int.from_bytes(large[place + 2 : place + 4])]
+    scan = small.index(b"\xff\xda")
+    with pytest.raises(UnreadableImageError, match="its frame has 2000 × 3000"):
+        dicom_pixels(compressed(small[:scan] + header + small[scan:], JPEGBaseline8Bit))
+
+
+def rle(segment: bytes) -> bytes:
+    return (1).to_bytes(4, "little") + (64).to_bytes(4, "little") + bytes(56) + segment
+
+
+def test_rle_that_expands_beyond_its_image_is_refused_before_it_is_decoded() -> None:
+    np.testing.assert_array_equal(dicom_pixels(compressed(rle(b"\xf1\x07\x80"), RLELossless)), np.zeros((4, 4)))
+    # 2 MB that would become 128 MB.
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnreadableImageError, match="RLE expands to more than the 4 × 4 pixels"):
+            dicom_pixels(compressed(rle(b"\x81\x00" * 2**20), RLELossless))
+        assert tracemalloc.get_traced_memory()[1] < 40 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_samples_count_and_lack_of_memory_is_a_reject(monkeypatch: pytest.MonkeyPatch) -> None:
+    colours = np.zeros((4, 4, 3), np.uint8)
+    with pytest.raises(UnreadableImageError, match="no pixels"):
+        dicom_pixels(as_bytes(make(colours, Rows=0)))
+
+    def lack(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dicom, "_colour", lack)
+        with pytest.raises(UnreadableImageError, match="MemoryError"):
+            shown(colours)
+    monkeypatch.setattr(dicom, "MAX_PIXELS", 47)
+    with pytest.raises(UnreadableImageError, match="4 × 4 pixels of 3 samples, above the limit of 47"):
+        shown(colours)
 
 
 @pytest.mark.parametrize(
