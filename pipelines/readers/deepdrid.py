@@ -15,22 +15,24 @@ _EYES = {"l": "left", "r": "right"}
 _QUALITY = {"1": "good", "0": "poor"}
 # As counted in RetinaMNIST, whose training and validation parts are these images.
 CLASSES = {"0": 540, "1": 140, "2": 234, "3": 214, "4": 72}
-_GRADES = ("left_eye_DR_Level", "right_eye_DR_Level")
+_GRADES = {"left": "left_eye_DR_Level", "right": "right_eye_DR_Level"}
 
 
 def files(root: Path) -> Iterator[ImageFile]:
     """Yield the images of the table, labelled with the grade of their eye; the patient's is another label."""
     folder = inside(inside(root, "regular_fundus_images"), "regular-fundus-training")
-    columns = ("patient_id", "image_id", "patient_DR_Level", "Overall quality", *_GRADES)
+    columns = ("patient_id", "image_id", "patient_DR_Level", "Overall quality", *_GRADES.values())
     table = read_text_table(folder / "regular-fundus-training.csv", columns, key="image_id")
     sources = _sources(folder / "regular-fundus-source-training.csv")
     for row in table.iter_rows(named=True):
         image_id = row["image_id"]
-        # One column is filled, that of the eye; a few names tell the other eye.
-        labels = {"grade": row[_GRADES[0]] or row[_GRADES[1]], "patient grade": row["patient_DR_Level"]}
         side = image_id.rpartition("_")[2]
+        # One column is filled, that of the eye; a few names tell the other eye, and the column is followed.
+        filled = [eye for eye, column in _GRADES.items() if row[column]]
+        eye = filled[0] if len(filled) == 1 else _EYES.get(side[:1])
+        labels = {"grade": row[_GRADES[eye]] if eye else None, "patient grade": row["patient_DR_Level"]}
         attributes = {
-            "eye": _EYES.get(side[:1]),
+            "eye": eye,
             "shot": side[1:] or None,
             "quality": _QUALITY.get(row["Overall quality"]),
             "artifact": row.get("Artifact"),

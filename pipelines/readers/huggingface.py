@@ -1,9 +1,9 @@
 """A Hugging Face data set saved to disk: ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk``.
 
 Its files are read as what they are, Arrow streams and JSON; the library is not needed, and no code of a data set runs.
-A column of images becomes the image, a class label its name, ``label`` the label; other columns of one value become
-columns of ``images`` where they are named so, else attributes. A list of class labels becomes the attribute
-``label:<column>``, joined by ``;``.
+A column of images becomes the image, a class label its name, ``label`` the label if it has one value an image; other
+columns of one value become columns of ``images`` where they are named so, else attributes. A list of class labels, be
+it named ``label``, becomes the attribute ``label:<column>``, joined by ``;``: no one of several is the class.
 
 Source: https://github.com/huggingface/datasets, ``arrow_dataset.Dataset.save_to_disk`` (version 5).
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -23,6 +23,8 @@ from store.schema import GIVEN_COLUMNS, LABEL_PREFIX, CounterstainError, parse_c
 
 _ARROW_ERRORS = (pa.ArrowException, OSError, KeyError, ValueError, TypeError)
 _GIVEN = frozenset({*GIVEN_COLUMNS, "caption"})
+_Asked = TypeVar("_Asked")
+_Told = TypeVar("_Told")
 # Rows taken out of a memory map at once.
 _ROWS = 64
 
@@ -46,9 +48,10 @@ def read(dataset: DataSet) -> Iterator[Source]:
     """
     for part in _parts(dataset):
         image_column, label_column = _columns(dataset, part)
-        tell = {name: _teller(feature) for name, feature in part.features.items() if name != image_column}
+        told = [name for name in part.features if name != image_column]
+        tell = {name: _of_column(dataset, name, _teller, part.features[name]) for name in told}
         for row, values in enumerate(_rows(dataset, part)):
-            said = {name: tell[name](value) for name, value in values.items() if name in tell}
+            said = {name: _of_column(dataset, name, tell[name], values[name]) for name in told if name in values}
             yield _source(dataset, part, row, values.get(image_column), said, label_column)
 
 
@@ -69,7 +72,7 @@ def _parts(dataset: DataSet) -> list[_Part]:
     splits = _json(dataset, listing).get("splits")
     if not isinstance(splits, list) or not splits or not all(isinstance(name, str) and name for name in splits):
         raise CounterstainError(f"data set {dataset.name!r}: {listing} names no splits.")
-    if outside := [name for name in splits if Path(name).name != name]:
+    if outside := [name for name in splits if not _is_name(name)]:
         raise CounterstainError(f"data set {dataset.name!r}: {listing} names {outside[0]!r}, which is no folder in it.")
     return [_part(dataset, dataset.root / name, name) for name in splits]
 
@@ -83,7 +86,7 @@ def _part(dataset: DataSet, folder: Path, name: str) -> _Part:
         raise CounterstainError(f"data set {dataset.name!r}: {folder} is damaged: no {error}.") from error
     if not isinstance(features, dict) or not all(isinstance(feature, dict) for feature in features.values()):
         raise CounterstainError(f"data set {dataset.name!r}: {folder / 'dataset_info.json'} declares no features.")
-    if outside := [file for file in names if not isinstance(file, str) or Path(file).name != file]:
+    if outside := [file for file in names if not isinstance(file, str) or not _is_name(file)]:
         raise CounterstainError(f"data set {dataset.name!r}: {folder} names {outside[0]!r}, which is no file in it.")
     if state.get("_indices_data_files"):
         raise CounterstainError(
@@ -91,6 +94,10 @@ def _part(dataset: DataSet, folder: Path, name: str) -> _Part:
             "`flatten_indices()` and save it again."
         )
     return _Part(name, tuple(folder / file for file in names), features)
+
+
+def _is_name(name: str) -> bool:
+    return Path(name).name == name and name != ".." and "\0" not in name
 
 
 def _json(dataset: DataSet, path: Path) -> dict[str, Any]:
@@ -120,27 +127,62 @@ def _columns(dataset: DataSet, part: _Part) -> tuple[str, str | None]:
         raise CounterstainError(
             f"data set {dataset.name!r}: no column {dataset.label!r}; there are {sorted(part.features)}."
         )
-    usual = "label" if "label" in part.features else None
+    if dataset.label is not None and not _is_single(part.features[dataset.label]):
+        raise CounterstainError(
+            f"data set {dataset.name!r}: the column {dataset.label!r} has no one value for each image, which a label "
+            "must have; choose another with --label."
+        )
+    usual = "label" if "label" in part.features and _is_single(part.features["label"]) else None
     return "image" if "image" in images else images[0], dataset.label or usual
+
+
+def _of_column(dataset: DataSet, column: str, ask: Callable[[_Asked], _Told], asked: _Asked) -> _Told:
+    """Return what is asked of a column; what is wrong with it names the column."""
+    try:
+        return ask(asked)
+    except CounterstainError as error:
+        raise CounterstainError(
+            f"data set {dataset.name!r}, column {column!r}: {error}; save the data set again with its columns cast."
+        ) from error
+
+
+def _is_single(feature: Mapping[str, Any]) -> bool:
+    return feature.get("_type") in ("Value", "ClassLabel")
 
 
 def _teller(feature: Mapping[str, Any]) -> Callable[[Any], str | None]:
     """Return what turns a value of a declared type into text; None for what has no text."""
     kind = feature.get("_type")
     if kind == "ClassLabel":
-        return partial(_class_name, feature.get("names") or [])
+        return partial(_class_name, _names(feature))
     if kind == "Value":
         return _plain
     inner = feature.get("feature")
     if kind in ("Sequence", "List", "LargeList") and isinstance(inner, dict) and inner.get("_type") == "ClassLabel":
-        names = partial(_class_name, inner.get("names") or [])
-        return lambda codes: None if codes is None else ";".join(filter(None, map(names, codes)))
+        return partial(_class_names, _names(inner))
     return lambda _: None
 
 
-def _class_name(names: list[str], code: Any) -> str | None:
+def _names(feature: Mapping[str, Any]) -> list[Any]:
+    names = feature.get("names") or []
+    if not isinstance(names, list):
+        raise CounterstainError("a class label declares names that are no list")
+    return names
+
+
+def _class_names(names: list[Any], codes: Any) -> str | None:
+    if codes is None:
+        return None
+    if not isinstance(codes, list):
+        raise CounterstainError(f"a list of class labels holds {codes!r}")
+    return ";".join(filter(None, (_class_name(names, code) for code in codes)))
+
+
+def _class_name(names: list[Any], code: Any) -> str | None:
     if code is None or code == -1:  # how an unknown class is written
         return None
+    if not isinstance(code, int):
+        raise CounterstainError(f"a class label holds {code!r}, which is no number of a class")
     return str(names[code]) if 0 <= code < len(names) else str(code)
 
 
@@ -167,7 +209,7 @@ def _source(
     given: dict[str, object] = {"split": part.name} if part.name else {}
     attributes: dict[str, str] = {}
     for name, text in said.items():
-        many = part.features[name].get("_type") not in ("Value", "ClassLabel")
+        many = not _is_single(part.features[name])
         if name == label_column:
             given["label"] = text
         elif name in _GIVEN and name != "label":

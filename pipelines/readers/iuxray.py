@@ -20,6 +20,8 @@ LABELS = (
     "Pneumonia", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Pleural Other", "Fracture", "Support Devices",
 )  # fmt: skip
 _NO_FINDING, *_FINDINGS = LABELS
+# What stands among the problems of a report, and is no finding nor the lack of one.
+_INDETERMINATE = {"", "no indexing", "technical quality of image unsatisfactory"}
 
 
 def files(root: Path) -> Iterator[ImageFile]:
@@ -68,9 +70,10 @@ def _labels(problems: str | None, uid: str, labelled: dict[str, set[str]] | None
 def _finding(problems: str | None, present: set[str] | None) -> str | None:
     if present is not None:
         return "some" if present else "none"
-    if problems is None:
+    named = {problem.strip().lower() for problem in (problems or "").split(";")} - _INDETERMINATE
+    if not named:
         return None
-    return "none" if problems.strip().lower() == "normal" else "some"
+    return "none" if named == {"normal"} else "some"
 
 
 READER = file_set_reader(

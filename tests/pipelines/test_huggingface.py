@@ -158,6 +158,8 @@ def broken(saved: Path, tmp_path: Path) -> Callable[..., Path]:
         ("state.json", lambda _: [], "is not a JSON object"),
         ("state.json", lambda s: {**s, "_data_files": [{"filename": "../../x.arrow"}]}, "which is no file in it"),
         ("state.json", lambda s: {**s, "_data_files": [{"filename": "/etc/passwd"}]}, "which is no file in it"),
+        ("state.json", lambda s: {**s, "_data_files": [{"filename": ".."}]}, "which is no file in it"),
+        ("state.json", lambda s: {**s, "_data_files": [{"filename": "."}]}, "which is no file in it"),
         ("state.json", lambda s: {**s, "_data_files": [{"filename": 7}]}, "which is no file in it"),
         ("state.json", lambda s: {**s, "_data_files": [{}]}, "is damaged: no 'filename'"),
         ("state.json", lambda s: {**s, "_data_files": [{"filename": "gone.arrow"}]}, r"cannot read .*gone\.arrow"),
@@ -173,7 +175,42 @@ def test_a_damaged_folder_is_one_clear_error(broken: Callable[..., Path], name: 
         sources(broken(name, edit))
 
 
-@pytest.mark.parametrize("splits", [None, [], ["../one"], ["/etc"], [3]])
+def declared(column: str, **feature: Any) -> Callable[[Any], Any]:
+    return lambda info: {**info, "features": {**info["features"], column: feature}}
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (declared("patient", _type="ClassLabel", names=["a"]), r"column 'patient': a class label holds 'p202'"),
+        (declared("grade", _type="ClassLabel", names="ab"), "column 'grade': .* names that are no list"),
+        (declared("patient", _type="List", feature={"_type": "ClassLabel"}), "column 'patient': a list .* 'p202'"),
+        (
+            declared("embedding", _type="List", feature={"_type": "ClassLabel"}),
+            r"'embedding': a class .* holds 0\.5",
+        ),
+    ],
+)
+def test_a_class_label_that_is_none_is_one_clear_error(broken: Callable[..., Path], edit: Any, message: str) -> None:
+    with pytest.raises(CounterstainError, match=message):
+        sources(broken("dataset_info.json", edit))
+
+
+def test_several_labels_of_an_image_are_no_class(tmp_path: Path, saved: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    many = datasets.Sequence(datasets.ClassLabel(names=["mass", "cyst"]))
+    features = datasets.Features({"image": datasets.Image(), "label": many})
+    made = datasets.Dataset.from_dict({"image": [Image.new("RGB", (9, 7))], "label": [[0, 1]]}, features=features)
+    made.save_to_disk(tmp_path / "many")
+    (source,) = sources(tmp_path / "many")
+    assert "label" not in source.given
+    assert source.attributes == {"label:label": "mass;cyst"}
+    for root, column in ((tmp_path / "many", "label"), (saved / "one", "findings")):
+        with pytest.raises(CounterstainError, match=f"the column '{column}' has no one value for each image"):
+            sources(root, column)
+
+
+@pytest.mark.parametrize("splits", [None, [], ["../one"], ["/etc"], [".."], ["."], ["a\0"], [3]])
 def test_a_split_is_a_folder_in_it(broken: Callable[..., Path], splits: Any) -> None:
     root = broken("dataset_dict.json", lambda _: {"splits": splits}, of="both")
     with pytest.raises(CounterstainError, match="names"):

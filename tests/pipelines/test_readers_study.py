@@ -319,12 +319,21 @@ def test_deepdrid_has_patient_eye_and_quality(tmp_path: Path, inner: str) -> Non
         "source": "Nicheng", "label:patient grade": "4",
     }  # fmt: skip
     assert sources["4_r2.jpg"].attributes["quality"] == "good"
+    assert [source.attributes["eye"] for source in sources.values()] == ["left", "right", "left"]
     assert sources["56_r3.jpg"].load() == f"{DEEPDRID}/Images/56/56_r3.jpg".encode()
     assert labels(found("deepdrid", tmp_path, "patient grade"))["4_l1.jpg"] == "4"
 
 
 def test_deepdrid_does_without_the_table_of_sources(tmp_path: Path) -> None:
     assert "source" not in found("deepdrid", deepdrid_tree(tmp_path, sources=False))["4_l1.jpg"].attributes
+
+
+def test_deepdrid_with_both_grades_takes_that_of_the_named_eye(tmp_path: Path) -> None:
+    header = "patient_id,image_id,Overall quality,left_eye_DR_Level,right_eye_DR_Level,patient_DR_Level"
+    table(tmp_path / "regular-fundus-training.csv", header, "1,1_r1,0,3,4,4", "1,1_l1,0,3,4,4", "1,1_l2,0,,,4")
+    sources = found("deepdrid", tmp_path)
+    assert labels(sources) == {"1_r1.jpg": "4", "1_l1.jpg": "3", "1_l2.jpg": None}
+    assert [source.attributes["eye"] for source in sources.values()] == ["right", "left", "left"]
 
 
 # --- ISIC 2019
@@ -415,6 +424,24 @@ def test_iuxray_takes_the_14_labels_of_a_labellers_table(tmp_path: Path) -> None
     (tmp_path / "chexpert_labels.csv").unlink()
     with pytest.raises(CounterstainError, match="no label 'Cardiomegaly'"):
         found("iuxray", tmp_path, "Cardiomegaly")
+
+
+@pytest.mark.parametrize(
+    ("problems", "label"),
+    [
+        ("normal", "none"),
+        ("No Indexing", None),
+        ("Technical Quality of Image Unsatisfactory ", None),
+        ("No Indexing;Technical Quality of Image Unsatisfactory", None),
+        ("Opacity;Technical Quality of Image Unsatisfactory ", "some"),
+        ("normal;Technical Quality of Image Unsatisfactory", "none"),
+        ("", None),
+    ],
+)
+def test_iuxray_takes_what_was_not_indexed_as_unknown(tmp_path: Path, problems: str, label: str | None) -> None:
+    one_image("iuxray", tmp_path, "x")
+    table(tmp_path / "indiana_reports.csv", "uid,Problems,findings,impression", f"1,{problems},,")
+    assert labels(found("iuxray", tmp_path)) == {"x.jpg": label}
 
 
 # --- tables that are not as they should be
