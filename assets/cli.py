@@ -51,6 +51,8 @@ def main() -> None:
 @datasets_app.callback(invoke_without_command=True)
 def show_data_sets(context: typer.Context, warehouse: WarehouseOption = None) -> None:
     """Without a command, show both."""
+    if warehouse is not None:
+        context.default_map = {command: {"warehouse": warehouse} for command in ("add", "list")}
     if context.invoked_subcommand is None:
         typer.echo("Registered in this warehouse:\n")
         list_data_sets(warehouse)

@@ -90,9 +90,9 @@ def _as_published(cell: Cell, images: pl.DataFrame) -> Check:
         return Check(True, f"the reader {dataset.reader!r} expects no number of images")
     found = dict(images["label"].drop_nulls().value_counts().iter_rows())
     differing = [] if images.height == about.images else [f"{images.height} images of {about.images}"]
-    if dataset.label is None and isinstance(about.classes, int) and len(found) != about.classes:
+    if about.is_usual(dataset.label) and isinstance(about.classes, int) and len(found) != about.classes:
         differing.append(f"{len(found)} classes of {about.classes}")
-    if dataset.label is None and not isinstance(about.classes, int):
+    if about.is_usual(dataset.label) and not isinstance(about.classes, int):
         names = sorted({*found, *about.classes})
         counts = [(name, found.get(name, 0), about.classes.get(name, 0)) for name in names]
         differing += [f"{name}: {here} of {there}" for name, here, there in counts if here != there]

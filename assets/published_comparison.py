@@ -25,12 +25,13 @@ def comparison(warehouse: Warehouse) -> pl.DataFrame:
 def _published_columns(warehouse: Warehouse) -> dict[str, Column]:
     """Return the published column of each registered data set of the study that has its usual label."""
     columns = {}
+    images = dict(warehouse.frame("images").group_by("dataset").len().collect().iter_rows())
     for name in known_datasets(warehouse):
         dataset = get_dataset(warehouse, name)
         reader = readers().get(dataset.reader)
         about = reader.about if reader else None
-        if about is not None and about.published is not None and dataset.label is None:
-            columns[name] = Column(about.published, about.published_note)
+        if about is not None and about.published is not None and about.is_usual(dataset.label):
+            columns[name] = Column(about.published, about.published_note, images.get(name))
     return columns
 
 
@@ -40,7 +41,7 @@ def _inputs(cell: Cell) -> dict[str, str]:
 
 
 def _parameters(cell: Cell) -> dict[str, object]:
-    return {name: column.dataset for name, column in _published_columns(cell.warehouse).items()}
+    return {name: [column.dataset, column.images] for name, column in _published_columns(cell.warehouse).items()}
 
 
 def _make(cell: Cell) -> Made:
@@ -76,7 +77,7 @@ STEP = Step(
     kinds=frozenset({"polars", "lancedb"}),
     scope="all",
     upstream=("svm_probes",),
-    code_version="1",
+    code_version="2",
     inputs=_inputs,
     parameters=_parameters,
     make=_make,

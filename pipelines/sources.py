@@ -97,6 +97,8 @@ class About:
         What of the background is known to vary, or to go with the label.
     licence, citation, obtain
         Its terms, its paper, and where to get it.
+    label
+        Name of its usual labelling: asking for it is asking for none.
     published
         Its column in the published scores that `analysis.published` holds, if any.
     published_note
@@ -113,8 +115,13 @@ class About:
     citation: str
     obtain: str
     groups: tuple[str, ...] = ()
+    label: str = "label"
     published: str | None = None
     published_note: str = ""
+
+    def is_usual(self, label: str | None) -> bool:
+        """Return whether a data set's label is the one that its publisher's classes are of."""
+        return label in (None, self.label)
 
 
 @dataclass(frozen=True)

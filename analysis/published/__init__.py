@@ -29,7 +29,7 @@ _OF_ENCODER = {
 }
 _ALIASES = {"clip_vit_h14": "clip_vit_l14"}
 # The published F of BreakHis is above the accuracy for every model, as no macro F1 of two such classes can be; it fits
-# the F1 of the larger class, which is what it is compared with.
+# the F1 of the larger class, which is what it is taken for, and compared with.
 _F_OF_ONE_CLASS = {"breakhis": "malignant"}
 
 _OURS = ("dataset", "encoder", "metric", "value", "ci_low", "ci_high", "n")
@@ -65,25 +65,36 @@ class Column:
         The study's data set.
     note
         What stands between the two, if anything.
+    images
+        How many images there are here; None where that is not known.
     """
 
     dataset: str
     note: str = ""
+    images: int | None = None
 
 
 def published_scores() -> pl.DataFrame:
-    """Return the published cells: encoder, model, group, dataset, metric, mean and standard deviation in [0, 1]."""
-    raw = pl.read_csv((files(__package__) / "scores.csv").read_bytes())
+    """Return the published cells: encoder, model, group, dataset, metric, mean and standard deviation in [0, 1].
+
+    The published F is ``macro_f1``; that of BreakHis is ``f1``, of its class malignant.
+    """
+    raw = _raw()
+    averaged = pl.when(pl.col("dataset").is_in(list(_F_OF_ONE_CLASS))).then(pl.lit("f1")).otherwise(pl.lit("macro_f1"))
     model = pl.concat_str("model", "backbone", separator=" ")
     return raw.select(
         "encoder",
         pl.when(pl.col("model") == pl.col("backbone")).then(pl.col("model")).otherwise(model).alias("published_model"),
         "group",
         pl.col("dataset").alias("published_dataset"),
-        pl.col("metric").replace_strict({"accuracy": "accuracy", "f1": "macro_f1"}),
+        pl.when(pl.col("metric") == "f1").then(averaged).otherwise(pl.col("metric")).alias("metric"),
         (pl.col("mean_percent") / 100).alias("published"),
         (pl.col("std_percent") / 100).alias("published_std"),
     )
+
+
+def _raw() -> pl.DataFrame:
+    return pl.read_csv((files(__package__) / "scores.csv").read_bytes())
 
 
 def compare(scores: pl.DataFrame, columns: Mapping[str, Column]) -> pl.DataFrame:
@@ -102,11 +113,12 @@ def compare(scores: pl.DataFrame, columns: Mapping[str, Column]) -> pl.DataFrame
     Returns
     -------
     polars.DataFrame
-        A row per data set, encoder and metric (``accuracy``, ``macro_f1``): those measured, then the published cells
-        that nothing here was measured for, their `value` null. `published_low` and `published_high` are the range
-        over the published encoders.
+        A row per data set, encoder and metric (``accuracy``, ``macro_f1`` or ``f1``): those measured, then the
+        published cells that nothing here was measured for, their `value` null. `published_low` and `published_high` are
+        the range over the published encoders.
     """
     published = published_scores()
+    sizes = dict(_raw().select("dataset", "n_images").unique().iter_rows())
     ours = _ours(scores, columns)
     theirs = published.rename({"encoder": "published_encoder"})
     measured = ours.join(
@@ -124,7 +136,7 @@ def compare(scores: pl.DataFrame, columns: Mapping[str, Column]) -> pl.DataFrame
     noted = both.with_columns(
         (pl.col("value") - pl.col("published")).alias("difference"),
         pl.col("published_dataset").is_in(list(_DOUBTFUL)).alias("doubtful"),
-        pl.struct(pl.all()).map_elements(lambda row: _note(row, columns), pl.String).alias("note"),
+        pl.struct(pl.all()).map_elements(lambda row: _note(row, columns, sizes), pl.String).alias("note"),
     )
     return noted.select(pl.col(name).cast(kind) for name, kind in _SCHEMA.items())
 
@@ -157,11 +169,9 @@ def _ours(scores: pl.DataFrame, columns: Mapping[str, Column]) -> pl.DataFrame:
 
 def _one_dataset(summary: pl.DataFrame, dataset: str, column: Column) -> pl.DataFrame:
     rows = summary.filter(dataset=dataset)
-    asked = [rows.filter(stratum="all", metric="accuracy"), rows.filter(stratum="all", metric="macro_f1")]
-    if one_class := _F_OF_ONE_CLASS.get(column.dataset):
-        one = rows.filter(stratum=f"label={one_class}", metric="f1")
-        asked[1] = one.with_columns(pl.lit("macro_f1").alias("metric"))
-    both = pl.concat(asked)
+    one_class = _F_OF_ONE_CLASS.get(column.dataset)
+    of_f = {"stratum": f"label={one_class}", "metric": "f1"} if one_class else {"stratum": "all", "metric": "macro_f1"}
+    both = pl.concat([rows.filter(stratum="all", metric="accuracy"), rows.filter(**of_f)])
     crossed = both.filter(split="cv").select("encoder", "metric", pl.col("value").alias("value_cv"))
     held_out = both.filter(split="test").select(_OURS)
     return held_out.join(crossed, on=["encoder", "metric"], how="left", maintain_order="left").with_columns(
@@ -170,7 +180,15 @@ def _one_dataset(summary: pl.DataFrame, dataset: str, column: Column) -> pl.Data
     )
 
 
-def _note(row: Mapping[str, object], columns: Mapping[str, Column]) -> str:
+def _other_size(column: Column, published: int) -> str | None:
+    if column.images is None or column.images == published:
+        return None
+    if column.images < published:
+        return f"subset: {column.images:,} of {published:,} images"
+    return f"{column.images:,} images, {published:,} published"
+
+
+def _note(row: Mapping[str, object], columns: Mapping[str, Column], sizes: Mapping[str, int]) -> str:
     published_dataset, encoder = str(row["published_dataset"]), str(row["published_encoder"])
     one_class = _F_OF_ONE_CLASS.get(published_dataset)
     column = columns.get(str(row["dataset"]))
@@ -178,11 +196,12 @@ def _note(row: Mapping[str, object], columns: Mapping[str, Column]) -> str:
         "no published row for this encoder" if row["published"] is None else None,
         "not measured here" if row["value"] is None else None,
         column.note if column else None,
+        _other_size(column, sizes[published_dataset]) if column else None,
         _DOUBTFUL.get(published_dataset),
         _OF_ENCODER.get(encoder) if row["published"] is not None else None,
         _OF_DATASET.get(published_dataset),
         f"F of {one_class}: the published F is above the accuracy everywhere, so it is no macro F"
-        if one_class and row["metric"] == "macro_f1"
+        if one_class and row["metric"] == "f1"
         else None,
     )
     return "; ".join(note for note in notes if note)

@@ -28,6 +28,7 @@ READER = file_set_reader(
         licence="see its page",
         citation="Bhuvaji et al., Brain Tumor Classification (MRI), Kaggle 2020, doi:10.34740/kaggle/dsv/1183165",
         obtain="https://www.kaggle.com/datasets/sartajbhuvaji/brain-tumor-classification-mri",
+        label="tumour",
         published="brainmr",
     ),
 )

@@ -44,6 +44,7 @@ READER = file_set_reader(
         licence="CC BY-NC 4.0",
         citation="Spanhol et al., IEEE TBME 2016, doi:10.1109/TBME.2015.2496264",
         obtain="https://web.inf.ufpr.br/vri/databases/breast-cancer-histopathological-database-breakhis/",
+        label="tumour",
         published="breakhis",
     ),
 )

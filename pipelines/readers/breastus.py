@@ -42,6 +42,7 @@ READER = file_set_reader(
         licence="see its page (paper: CC BY 4.0)",
         citation="Al-Dhabyani et al., Data in Brief 2020, doi:10.1016/j.dib.2019.104863",
         obtain="https://www.kaggle.com/datasets/aryashah2k/breast-ultrasound-images-dataset",
+        label="finding",
         published="breastus",
     ),
 )

@@ -66,6 +66,7 @@ READER = file_set_reader(
         licence="CC BY 4.0, as MedMNIST states",
         citation="Liu et al., Patterns 2022, doi:10.1016/j.patter.2022.100512",
         obtain="https://github.com/deepdrdoc/DeepDRiD",
+        label="grade",
         published="deepdrid",
     ),
 )

@@ -43,6 +43,7 @@ READER = file_set_reader(
         licence="GPL-3.0, non-commercial academic use",
         citation="Cai et al., IEEE TMI 2024, doi:10.1109/TMI.2024.3419697",
         obtain="https://zenodo.org/records/11087263 (on request)",
+        label="class_name",
         published="hicervix",
     ),
 )

@@ -54,6 +54,7 @@ READER = file_set_reader(
         licence="CC BY-NC 4.0",
         citation="Tschandl et al., Sci. Data 2018; Codella et al., ISBI 2018; Hernández-Pérez et al. (BCN20000) 2024",
         obtain="https://challenge.isic-archive.com/data/#2019",
+        label="diagnosis",
         published="isic2019",
     ),
 )

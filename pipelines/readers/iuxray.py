@@ -90,5 +90,6 @@ READER = file_set_reader(
         licence="CC BY-NC-ND 4.0",
         citation="Demner-Fushman et al., JAMIA 2016, doi:10.1093/jamia/ocv080; protocol: arXiv:2506.14136",
         obtain="https://www.kaggle.com/datasets/raddar/chest-xrays-indiana-university",
+        label="finding",
     ),
 )

@@ -28,6 +28,7 @@ READER = file_set_reader(
         licence="see its page",
         citation="Soares et al., medRxiv 2020.04.24.20078584",
         obtain="https://www.kaggle.com/datasets/plameneduardo/sarscov2-ctscan-dataset",
+        label="covid",
         published="sarscov2ct",
     ),
 )

@@ -60,6 +60,15 @@ def test_datasets_lists_what_is_registered_and_what_is_known(project: Project, t
     assert run(project, "datasets", "known") in listed
 
 
+def test_a_warehouse_named_before_the_command_is_the_one(project: Project, tmp_path: Path) -> None:
+    other, root = str(tmp_path / "other"), str(breakhis(tmp_path / "b"))
+    run(project, "datasets", "--warehouse", other, "add", "slides", "--reader", "breakhis", "--root", root)
+    assert "slides" not in run(project, "datasets", "list")
+    assert "slides" in run(project, "datasets", "--warehouse", other, "list")
+    # Named twice, the one beside the command's other options counts.
+    assert "slides" not in run(project, "datasets", "--warehouse", other, "list", "--warehouse", project.warehouse)
+
+
 def test_a_known_data_set_tells_where_it_is_to_be_had(project: Project) -> None:
     card = run(project, "datasets", "known", "breakhis")
     assert "https://web.inf.ufpr.br/vri/databases" in card
@@ -91,6 +100,11 @@ def test_under_another_label_only_the_number_of_images_is_expected(project: Proj
     assert make_images(project, dataset).checks["as_published"].description == "3 images of 7909"
 
 
+def test_the_usual_label_by_its_name_is_the_usual_label(project: Project, tmp_path: Path) -> None:
+    dataset = DataSet("slides", "breakhis", breakhis(tmp_path / "b"), "tumour")
+    assert "malignant: 2 of 5429" in make_images(project, dataset).checks["as_published"].description
+
+
 def test_a_layout_that_many_share_expects_nothing(project: Project, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     breakhis(tmp_path / "images" / "class")
@@ -115,8 +129,10 @@ def probed(project: Project, tmp_path: Path) -> Project:
     warehouse = project.open()
     root = breakhis(tmp_path / "b")
     add_dataset(warehouse, DataSet("slides", "breakhis", root))
+    # Asked for by name, the usual label is the usual label.
+    add_dataset(warehouse, DataSet("named", "breakhis", root, "tumour"))
     add_dataset(warehouse, DataSet("subtypes", "breakhis", root, "subtype"))
-    for dataset in ("slides", "subtypes"):
+    for dataset in ("slides", "named", "subtypes"):
         for encoder, value in (("uni", 0.92), ("mine", 0.7)):
             rows = pl.DataFrame(
                 [
@@ -135,14 +151,22 @@ def probed(project: Project, tmp_path: Path) -> Project:
 def test_the_comparison_is_an_asset_with_its_table_and_figure(probed: Project) -> None:
     cell = Cell(probed, probed.open(), "", "")
     made = published_comparison.STEP.run(cell, "run")
-    assert made.summary == {"measured": 4, "with a published counterpart": 2, "doubtful": 0}
+    assert made.summary == {"measured": 8, "with a published counterpart": 4, "doubtful": 0}
     assert "data:image/png" in made.metadata["accuracy"].value
     assert "no published row for this encoder" in made.metadata["table"].value
     stored = probed.open().frame("published_comparison").filter(pl.col("value").is_not_null()).collect()
-    assert set(stored["dataset"]) == {"slides"}  # another label has no published score
-    uni = stored.filter(encoder="uni", metric="accuracy").row(0, named=True)
+    assert set(stored["dataset"]) == {"slides", "named"}  # another label has no published score
+    uni = stored.filter(dataset="slides", encoder="uni", metric="accuracy").row(0, named=True)
     assert (uni["published"], uni["difference"]) == (pytest.approx(0.91), pytest.approx(0.01))
     assert published_comparison.STEP.state(cell) == "current"
+
+
+def test_the_comparison_says_how_many_images_there_are(probed: Project) -> None:
+    images.STEP.make(Cell(probed, probed.open(), "slides", ""))
+    rows = published_comparison.comparison(probed.open())
+    assert {"subset: 3 of 7,909 images" in note for note in rows.filter(dataset="slides", encoder="uni")["note"]} == {
+        True
+    }
 
 
 def test_compare_prints_what_was_measured(probed: Project) -> None:
@@ -151,7 +175,7 @@ def test_compare_prints_what_was_measured(probed: Project) -> None:
     assert "hicervix" not in shown
     assert "hicervix" in run(probed, "compare", "--all", "--csv")
     rows = json.loads(run(probed, "compare", "--json"))
-    assert len(rows) == 4
+    assert len(rows) == 8
     assert {row["published_model"] for row in rows} == {"UNI B/16", None}
     assert run(probed, "compare", "--csv").splitlines()[0].startswith("dataset,encoder,metric,value")
 

@@ -88,6 +88,25 @@ def test_sizes_are_those_of_the_study() -> None:
 FILE_SETS = [name for name in STUDY if name != "pneumoniamnist"]
 
 
+def test_the_usual_label_is_known_by_its_name(tmp_path: Path, busi: Path) -> None:
+    iuxray_tree(tmp_path / "iuxray")
+    for name in ("hicervix", "isic2019", "deepdrid"):
+        one_image(name, tmp_path / name, "1_l1")
+    breakhis_tree(tmp_path / "breakhis")
+    touch(tmp_path / "brainmr", "Training/no_tumor/1.jpg")
+    touch(tmp_path / "sarscov2ct", "COVID/Covid (1).png")
+    busi.joinpath("Dataset_BUSI_with_GT").rename(tmp_path / "breastus")
+    for name in FILE_SETS:
+        about = readers()[name].about
+        assert about is not None
+        usual = found(name, tmp_path / name)
+        named = found(name, tmp_path / name, about.label)
+        assert labels(usual) == labels(named)
+        said = {key for source in usual.values() for key in source.attributes}
+        assert f"label:{about.label}" not in said
+        assert {key for source in named.values() for key in source.attributes} == said
+
+
 @pytest.mark.parametrize("name", FILE_SETS)
 def test_a_wrong_root_is_one_clear_error(name: str, tmp_path: Path) -> None:
     about = readers()[name].about
