@@ -287,6 +287,17 @@ def test_rle_that_expands_beyond_its_image_is_refused_before_it_is_decoded() -> 
         tracemalloc.stop()
 
 
+def test_greyscale_takes_few_bytes_a_pixel() -> None:
+    pixels = np.arange(10**6, dtype=np.uint16).reshape(1000, 1000)
+    image = make(pixels, WindowCenter=20000, WindowWidth=30000)
+    tracemalloc.start()
+    try:
+        dicom._grey(pydicom, image, pixels)
+        assert tracemalloc.get_traced_memory()[1] < 20 * pixels.size  # four float32 at once; of float64 it is 32
+    finally:
+        tracemalloc.stop()
+
+
 def test_samples_count_and_lack_of_memory_is_a_reject(monkeypatch: pytest.MonkeyPatch) -> None:
     colours = np.zeros((4, 4, 3), np.uint8)
     with pytest.raises(UnreadableImageError, match="no pixels"):
