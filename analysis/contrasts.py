@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from analysis.arrays import FloatArray
 
 METRIC = "balanced_accuracy"
+# Protocol of the scores that the study itself published.
+STUDY = "study"
 MAX_FLIPS = 2**16
 # Two differences have an interval wider than any difference can be.
 MIN_DATASETS = 3
@@ -112,7 +114,13 @@ class _Sides(NamedTuple):
     second: list[str]
 
 
-def planned_contrasts(predictions: pl.DataFrame, facts: dict[str, EncoderFacts], *, seed: int) -> pl.DataFrame:
+def planned_contrasts(
+    predictions: pl.DataFrame,
+    facts: dict[str, EncoderFacts],
+    *,
+    seed: int,
+    published: pl.DataFrame | None = None,
+) -> pl.DataFrame:
     """Compare sets of encoders, on every data set and over all of them.
 
     The label's balanced accuracy tells which features are better, that of a background attribute which show more of
@@ -128,6 +136,9 @@ def planned_contrasts(predictions: pl.DataFrame, facts: dict[str, EncoderFacts],
         By encoder; encoders not in it enter no contrast.
     seed
         Seed of the resamples.
+    published
+        The study's own scores, with columns ``dataset``, ``encoder`` and ``accuracy``: the same questions are asked of
+        them, under the protocol ``study``.
 
     Returns
     -------
@@ -146,6 +157,8 @@ def planned_contrasts(predictions: pl.DataFrame, facts: dict[str, EncoderFacts],
             _on_dataset(contrast, dict(zip((*_KEYS, "dataset"), key, strict=True)), part, facts, seed)
             for key, part in ordered.group_by([*_KEYS, "dataset"], maintain_order=True)
         ]
+        if published is not None:
+            by_dataset += [_of_study(contrast, part, facts) for part in published.partition_by("dataset")]
         found = [row for row in by_dataset if row is not None]
         if not found:
             reason = "undefined: no data set has scores of encoders on both sides"
@@ -184,6 +197,24 @@ def _on_dataset(
     }
 
 
+def _of_study(contrast: Contrast, part: pl.DataFrame, facts: dict[str, EncoderFacts]) -> dict[str, object] | None:
+    """Compare published scores of one data set; nothing is known of the images behind them."""
+    sides = _sides(contrast, part["encoder"].sort().to_list(), facts)
+    if not sides.first or not sides.second:
+        return None
+    means = [part.filter(pl.col("encoder").is_in(side))["accuracy"].to_numpy().mean() for side in sides]
+    return {
+        "contrast": contrast.name,
+        "target": "label",
+        "protocol": STUDY,
+        "dataset": part["dataset"][0],
+        "metric": "accuracy",
+        "value": float(means[0] - means[1]),
+        "n": 0,
+        "note": f"{', '.join(sides.first)} against {', '.join(sides.second)}; published scores, images not at hand",
+    }
+
+
 def _sides(contrast: Contrast, encoders: Sequence[str], facts: dict[str, EncoderFacts]) -> _Sides:
     side = {name: contrast.side(facts[name]) for name in encoders if name in facts}
     return _Sides(*([name for name, first in side.items() if first is wanted] for wanted in (True, False)))
@@ -208,7 +239,8 @@ def _over_datasets(
     from scipy.stats import permutation_test, ttest_1samp
 
     values = np.array([row["value"] for row in rows], dtype=np.float64)
-    summary = {"contrast": contrast.name, **keys, "metric": METRIC, "value": values.mean(), "n": len(values)}
+    metric = rows[0]["metric"]
+    summary = {"contrast": contrast.name, **keys, "metric": metric, "value": values.mean(), "n": len(values)}
     if len(values) < MIN_DATASETS:
         return {**summary, "note": f"{contrast.question}; fewer than {MIN_DATASETS} data sets, so no interval"}
     interval = ttest_1samp(values, 0).confidence_interval() if np.ptp(values) > 0 else (values[0], values[0])

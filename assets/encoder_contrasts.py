@@ -7,6 +7,7 @@ import polars as pl
 from analysis.contrasts import EncoderFacts, planned_contrasts
 from analysis.figures import contrast_figure
 from analysis.metadata import group_codes
+from analysis.published import DOUBTFUL, published_scores
 from assets import display
 from assets.leaderboard import probe_versions
 from assets.registry import get_dataset
@@ -37,7 +38,7 @@ def _make(cell: Cell) -> Made:
         raise CounterstainError("no probe predictions yet: materialize svm_probes of at least one cell first.")
     groups = pl.concat([_groups(cell, dataset) for dataset in predictions["dataset"].unique().sort()])
     joined = predictions.join(groups, on=["dataset", "image_id"], how="inner", maintain_order="left")
-    found = planned_contrasts(joined, _facts(), seed=cell.project.seed)
+    found = planned_contrasts(joined, _facts(), seed=cell.project.seed, published=_published())
     write_results(cell.warehouse, ENCODER_CONTRASTS, found)
     overall = found.filter(pl.col("dataset").is_null())
     drawn = found.filter(pl.col("value").is_not_null(), target="label")
@@ -48,9 +49,7 @@ def _make(cell: Cell) -> Made:
         )
     }
     if drawn.height:
-        metadata["label scores"] = display.picture(
-            contrast_figure(drawn, metric="balanced accuracy"), "Planned contrasts"
-        )
+        metadata["label scores"] = display.picture(contrast_figure(drawn, metric="score"), "Planned contrasts")
     return Made(
         rows=found.height,
         data_version=data_version(cell.warehouse, "encoder_contrasts"),
@@ -60,6 +59,14 @@ def _make(cell: Cell) -> Made:
             for row in overall.filter(pl.col("value").is_not_null(), target="label").iter_rows(named=True)
         },
         metadata=metadata,
+    )
+
+
+def _published() -> pl.DataFrame:
+    """Return the accuracies of the study, without the columns that are no evidence."""
+    scores = published_scores().filter(~pl.col("published_dataset").is_in(list(DOUBTFUL)), metric="accuracy")
+    return scores.select(dataset="published_dataset", encoder="encoder", accuracy="published").sort(
+        "dataset", "encoder"
     )
 
 
@@ -73,7 +80,8 @@ def _groups(cell: Cell, dataset: str) -> pl.DataFrame:
 STEP = Step(
     name="encoder_contrasts",
     description="Are features better, or more tied to the background, with language, with a large language model, with "
-    "medical images, with training at all? Sets of encoders compared on the same images, paired by data set.",
+    "medical images, with training at all? Sets of encoders compared on the same images, paired by data set; and the "
+    "same questions asked of the scores that the study published.",
     group="findings",
     kinds=frozenset({"polars", "lancedb"}),
     scope="all",

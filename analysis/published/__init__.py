@@ -19,6 +19,8 @@ CITATION = "Takeda & Sakai, arXiv:2601.14774"
 # What is known to be wrong with the published numbers, or to stand between them and ours.
 _COPIED = "doubtful: the published column equals that of {} for every model but FLAIR, surely a copying error"
 _DOUBTFUL = {"brainmr": _COPIED.format("BreastUS"), "breastus": _COPIED.format("BrainMR")}
+# Data sets whose published column is no evidence.
+DOUBTFUL = frozenset(_DOUBTFUL)
 _OF_DATASET = {
     "hicervix": "the 29 published classes count every node of the tree; its training part names 26",
     "isic2019": "the 9 published classes count UNK, which has no image",

@@ -123,6 +123,29 @@ def test_encoders_are_compared_on_the_same_draws(study):
     assert alone["note"].endswith("fewer than 3 data sets, so no interval")
 
 
+def test_published_scores_are_asked_the_same_questions(study, found):
+    accuracies = {
+        "biomedclip": (0.8, 0.7, 0.9),
+        "uni": (0.9, 0.9, 0.9),
+        "clip": (0.7, 0.4, 0.9),
+        "resnet": (0.5, 0.5, 0.5),
+    }
+    rows = [
+        (dataset, encoder, values[i])
+        for encoder, values in accuracies.items()
+        for i, dataset in enumerate(("brainmr", "hicervix", "isic2019"))
+    ]
+    published = pl.DataFrame(rows, schema=["dataset", "encoder", "accuracy"], orient="row")
+    with_study = planned_contrasts(study[0], FACTS, seed=0, published=published)
+    medical = with_study.filter(contrast="medical", protocol="study")
+    assert medical.filter(pl.col("dataset").is_not_null())["value"].to_list() == pytest.approx([0.1, 0.3, 0])
+    [overall] = medical.filter(pl.col("dataset").is_null()).iter_rows(named=True)
+    assert (overall["value"], overall["n"], overall["metric"]) == (pytest.approx(0.4 / 3), 3, "accuracy")
+    assert overall["ci_low"] < 0.4 / 3 < overall["ci_high"]
+    measured = with_study.filter(pl.col("protocol") != "study").drop("p_adjusted")
+    assert measured.equals(found.filter(pl.col("protocol") != "study").drop("p_adjusted"))
+
+
 def test_order_of_rows_changes_nothing(study, found):
     shuffled = study[0].sample(fraction=1, shuffle=True, seed=1)
     again = planned_contrasts(shuffled, FACTS, seed=0)
