@@ -219,5 +219,6 @@ def _repel(_: Any, points: Any, head: Any, others: Any, curves: Any, alpha: Any)
     return signature, generate
 
 
-attract = intrinsic(_attract)
-repel = intrinsic(_repel)
+# numba calls them with the types of the arguments; to Python's own they take one argument less.
+attract: Any = intrinsic(_attract)
+repel: Any = intrinsic(_repel)

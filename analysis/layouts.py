@@ -1,32 +1,44 @@
-"""UMAP layouts over a grid of n_neighbors and min_dist, from one shared exact k-NN."""
+"""UMAP layouts over a grid of n_neighbors and min_dist, with all that cells have in common made once."""
 
 from __future__ import annotations
 
+import math
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.neighbors import cosine_neighbors
-from analysis.trustworthiness import rank_neighbors
+from analysis.layout_quality import LayoutQuality, NeighborRanks, rank_neighbors
+from analysis.neighbors import Neighbors, cosine_neighbors, unit_vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from types import ModuleType
 
     import numpy.typing as npt
 
     from analysis.arrays import FloatArray
-    from analysis.neighbors import Neighbors
+    from analysis.umap_optimiser import Edges
 
 # The grid of Takeda & Sakai, arXiv:2601.14774: 50 layouts.
 STUDY_N_NEIGHBORS = (3, 5, 10, 15, 25, 50, 100, 200, 500, 1000)
 STUDY_MIN_DIST = (0.1, 0.25, 0.5, 0.75, 1.0)
 COARSE_N_NEIGHBORS = (15, 50, 200)
 COARSE_MIN_DIST = (0.1, 0.5)
+# umap-learn's defaults: the cell that others are turned towards is the nearest to it.
+REFERENCE_CELL = (15, 0.1)
 
 MIN_IMAGES = 10
+# umap-learn's: more rounds where they are cheap.
+FEW_IMAGES, EPOCHS_OF_FEW, EPOCHS_OF_MANY = 10_000, 500, 200
+# Sides of the square that a start is scaled to, and the noise that parts equal points.
+START_SIDE, START_NOISE = 10.0, 1e-4
+
+# One at a time: numba's own threads may not be started from two.
+_GRAPHS = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -42,29 +54,37 @@ class Layout:
     min_dist
         As asked for.
     coordinates
-        ``(n, 2)`` float32, centred, turned to match the first cell; no unit.
-    trustworthiness
-        Of the 15 nearest neighbours in the layout, in [0, 1].
-    trustworthiness_n
-        Images it was measured on.
+        ``(n, 2)`` float32, centred, turned to match the reference cell; no unit.
+    quality
+        What it keeps of the feature space.
     """
 
     n_neighbors: int
     n_neighbors_requested: int
     min_dist: float
     coordinates: npt.NDArray[np.float32]
-    trustworthiness: float
-    trustworthiness_n: int
+    quality: LayoutQuality
 
 
 def umap_grid(
-    vectors: FloatArray, *, n_neighbors: Sequence[int], min_dist: Sequence[float], seed: int
-) -> Iterator[Layout]:
+    vectors: FloatArray,
+    *,
+    n_neighbors: Sequence[int],
+    min_dist: Sequence[float],
+    seed: int,
+    workers: int = 1,
+    finished: Callable[[int], None] = lambda layouts: None,
+) -> list[Layout]:
     """Lay images out by UMAP for every pair of `n_neighbors` and `min_dist`.
 
-    All cells share the exact cosine neighbours, those of one `n_neighbors` also the fuzzy graph and the
-    spectral start; each cell is optimised by umap-learn with its defaults. A cell does not depend on which
-    others are asked for, save that all are turned (rotated, mirrored, never scaled) towards the first.
+    All cells share the exact cosine neighbours and the start; those of one `n_neighbors` also the fuzzy graph, the
+    order of its edges and the random points, so that they are optimised together. A cell does not depend on which
+    others are asked for, save that all are turned (rotated, mirrored, never scaled) towards the one nearest to
+    umap-learn's defaults, 15 neighbours at 0.1.
+
+    The start is the two principal components of the unit vectors, not the graph's spectrum: it needs no eigenvectors
+    of a badly conditioned matrix, is the same for every cell, so that panels can be compared, and leaves layouts
+    that preserve as much.
 
     Parameters
     ----------
@@ -75,12 +95,16 @@ def umap_grid(
     min_dist
         Smallest distances in the layout, in ``[0, 1]``.
     seed
-        Seed of the start, of the optimiser and of the trustworthiness sample. The same seed gives the same
-        coordinates on the same machine and versions.
+        Seed of the start, of the optimiser and of the images that quality is read on. The same seed gives the same
+        bits on the same machine and versions, however many the workers.
+    workers
+        Threads; each lays out one `n_neighbors` at a time.
+    finished
+        Called, from any thread, with the number of layouts just made.
 
-    Yields
-    ------
-    Layout
+    Returns
+    -------
+    list of Layout
         For each `n_neighbors` every `min_dist`, in the order given.
 
     Raises
@@ -91,7 +115,8 @@ def umap_grid(
 
     References
     ----------
-    McInnes, Healy & Melville, arXiv:1802.03426; umap-learn 0.5.
+    McInnes, Healy & Melville, arXiv:1802.03426; umap-learn 0.5. Kobak & Linderman, Nature Biotechnology 39 (2021), on
+    starting from principal components.
     """
     n = len(vectors)
     if n < MIN_IMAGES:
@@ -104,100 +129,132 @@ def umap_grid(
     # umap-learn counts the image as its own first neighbour.
     neighbors = cosine_neighbors(vectors, min(max(n_neighbors), n - 1) - 1)
     ranks = rank_neighbors(vectors, seed=seed)
-    first: FloatArray | None = None
-    for requested in n_neighbors:
-        effective = min(requested, n - 1)
-        graph = _fuzzy_graph(neighbors, effective)
-        start = _spectral_start(vectors, graph, seed)
-        for distance in min_dist:
-            coordinates = _optimise(vectors, graph, start, distance, seed)
-            coordinates = coordinates - coordinates.mean(axis=0)
-            first = coordinates if first is None else first
-            aligned = (coordinates @ _rotation(coordinates, first)).astype(np.float32)
-            yield Layout(
-                n_neighbors=effective,
-                n_neighbors_requested=requested,
-                min_dist=distance,
-                coordinates=aligned,
-                trustworthiness=ranks.trustworthiness(aligned),
-                trustworthiness_n=len(ranks.queries),
-            )
+    start = principal_start(vectors, seed=seed)
+    curves = [curve(distance) for distance in min_dist]
+
+    def row(size: int) -> list[tuple[npt.NDArray[np.float32], LayoutQuality]]:
+        made = _judged(_lay_out(neighbors, size, start, curves, seed), ranks)
+        finished(len(made))
+        return made
+
+    # The largest graph takes longest: last, it would leave the other threads idle.
+    sizes = sorted({min(size, n - 1) for size in n_neighbors}, reverse=True)
+    with ThreadPoolExecutor(workers) as pool:
+        rows = dict(zip(sizes, pool.map(row, sizes), strict=True))
+    cells = [
+        (size, distance, *rows[min(size, n - 1)][j]) for size in n_neighbors for j, distance in enumerate(min_dist)
+    ]
+    target = min(cells, key=lambda cell: nearness_to_reference(cell[0], cell[1]))[2]
+    return [
+        Layout(min(size, n - 1), size, distance, turn(coordinates, target), quality)
+        for size, distance, coordinates, quality in cells
+    ]
 
 
-def _umap() -> ModuleType:
+def nearness_to_reference(n_neighbors: int, min_dist: float) -> tuple[float, float, int]:
+    """Order cells by how near they are to umap-learn's defaults, nearest first."""
+    size, distance = REFERENCE_CELL
+    return abs(math.log(n_neighbors / size)), abs(min_dist - distance), n_neighbors
+
+
+def turn(coordinates: FloatArray, target: FloatArray) -> npt.NDArray[np.float32]:
+    """Rotate and mirror a layout, without scaling it, to where its points lie nearest to those of another.
+
+    Parameters
+    ----------
+    coordinates, target
+        ``(n, 2)`` layouts of the same images.
+
+    Returns
+    -------
+    ndarray
+        ``(n, 2)`` float32, centred.
+    """
+    from scipy.linalg import orthogonal_procrustes
+
+    moved, still = (points - points.mean(axis=0, dtype=np.float64) for points in (coordinates, target))
+    turned: npt.NDArray[np.float32] = (moved @ orthogonal_procrustes(moved, still)[0]).astype(np.float32)
+    return turned
+
+
+def principal_start(vectors: FloatArray, *, seed: int) -> npt.NDArray[np.float32]:
+    """Return the first two principal components of the unit vectors in a square, ``(n, 2)``, with a little noise."""
+    from sklearn.decomposition import PCA
+
+    unit = unit_vectors(vectors)
+    start = np.zeros((len(unit), 2))
+    # Of vectors that are all alike there are no components, and of one dimension there is only one.
+    components = min(2, unit.shape[1]) if np.ptp(unit, axis=0).any() else 0
+    if components:
+        start[:, :components] = PCA(components, random_state=seed).fit_transform(unit)
+    start *= START_SIDE / max(float(np.abs(start).max()), float(np.finfo(np.float32).eps))
+    start += np.random.default_rng(seed).normal(scale=START_NOISE, size=start.shape)
+    low, high = start.min(axis=0), start.max(axis=0)
+    scaled: npt.NDArray[np.float32] = (START_SIDE * (start - low) / (high - low)).astype(np.float32)
+    return scaled
+
+
+def curve(min_dist: float) -> tuple[float, float]:
+    """Return umap-learn's a and b, of the curve that turns distance in a layout into membership."""
+    a, b = umap_learn().find_ab_params(1.0, min_dist)
+    return float(a), float(b)
+
+
+def umap_learn() -> ModuleType:
+    """Import umap-learn's functions."""
     with warnings.catch_warnings():
-        # umap-learn says on import that its parametric variant, which is not used here, needs TensorFlow.
+        # It says on import that its parametric variant, which is not used here, needs TensorFlow.
         warnings.filterwarnings("ignore", message="Tensorflow not installed", category=ImportWarning)
         from umap import umap_
     module: ModuleType = umap_
     return module
 
 
-def _fuzzy_graph(neighbors: Neighbors, n_neighbors: int) -> Any:
-    """Fuzzy simplicial set as a sparse ``(n, n)`` matrix."""
-    others = neighbors.first(n_neighbors - 1)
-    own = np.arange(others.n)[:, None]
-    graph, _, _ = _umap().fuzzy_simplicial_set(
+def _lay_out(
+    neighbors: Neighbors,
+    n_neighbors: int,
+    start: npt.NDArray[np.float32],
+    curves: Sequence[tuple[float, float]],
+    seed: int,
+) -> list[npt.NDArray[np.float32]]:
+    """Lay out one graph by each curve."""
+    from analysis.lanes import LANES
+    from analysis.umap_optimiser import optimise, random_states
+
+    epochs = EPOCHS_OF_FEW if len(start) <= FEW_IMAGES else EPOCHS_OF_MANY
+    with _GRAPHS:
+        edges = _edges(neighbors.first(n_neighbors - 1), epochs)
+    states = random_states(len(start), seed)
+    parts = [curves[i : i + LANES] for i in range(0, len(curves), LANES)]
+    return [layout for part in parts for layout in optimise(start, edges, part, epochs=epochs, states=states)]
+
+
+def _judged(
+    layouts: list[npt.NDArray[np.float32]], ranks: NeighborRanks
+) -> list[tuple[npt.NDArray[np.float32], LayoutQuality]]:
+    return [(coordinates, ranks.judge(coordinates)) for coordinates in layouts]
+
+
+def _edges(neighbors: Neighbors, epochs: int) -> Edges:
+    """Return the fuzzy graph's edges, without those too weak to be drawn, as umap-learn leaves them out."""
+    from analysis.umap_optimiser import Edges
+
+    graph = _fuzzy_graph(neighbors).tocoo()
+    rates = graph.data / graph.data.max()
+    drawn = rates >= 1 / epochs
+    return Edges(graph.row[drawn].astype(np.int32), graph.col[drawn].astype(np.int32), rates[drawn].astype(np.float32))
+
+
+def _fuzzy_graph(neighbors: Neighbors) -> Any:
+    """Fuzzy simplicial set as a sparse ``(n, n)`` matrix; lists are without the image itself."""
+    own = np.arange(neighbors.n, dtype=np.int32)[:, None]
+    graph, _, _ = umap_learn().fuzzy_simplicial_set(
         # Only its length is read when neighbours are given.
         own,
-        n_neighbors,
+        neighbors.k + 1,
         random_state=None,
         metric="cosine",
-        knn_indices=np.hstack([own, others.indices]),
-        knn_dists=np.hstack([np.zeros((others.n, 1), dtype=np.float32), others.distances]),
+        knn_indices=np.hstack([own, neighbors.indices.astype(np.int32)]),
+        knn_dists=np.hstack([np.zeros((neighbors.n, 1), dtype=np.float32), neighbors.distances]),
     )
     return graph
-
-
-def _spectral_start(vectors: npt.NDArray[np.float32], graph: Any, seed: int) -> npt.NDArray[np.float32]:
-    """Spectral coordinates ``(n, 2)`` with umap-learn's scaling and noise."""
-    from umap.spectral import spectral_layout
-
-    random_state = np.random.RandomState(seed)
-    with warnings.catch_warnings():
-        # umap-learn then starts (a component of) the graph at random, which is what it would do itself.
-        warnings.filterwarnings("ignore", message="Spectral initialisation failed", category=UserWarning)
-        start = spectral_layout(vectors, graph, 2, random_state, metric="cosine")
-    noisy: npt.NDArray[np.float32] = _umap().noisy_scale_coords(start, random_state)
-    return noisy
-
-
-def _optimise(
-    vectors: npt.NDArray[np.float32],
-    graph: Any,
-    start: npt.NDArray[np.float32],
-    min_dist: float,
-    seed: int,
-) -> FloatArray:
-    umap = _umap()
-    a, b = umap.find_ab_params(1.0, min_dist)
-    coordinates, _ = umap.simplicial_set_embedding(
-        vectors,
-        # It is pruned in place.
-        graph.copy(),
-        n_components=2,
-        initial_alpha=1.0,
-        a=a,
-        b=b,
-        gamma=1.0,
-        negative_sample_rate=5,
-        n_epochs=None,
-        init=start,
-        random_state=np.random.RandomState(seed),
-        metric="cosine",
-        metric_kwds={},
-        densmap=False,
-        densmap_kwds={},
-        output_dens=False,
-        parallel=False,
-    )
-    laid_out: FloatArray = coordinates.astype(np.float64)
-    return laid_out
-
-
-def _rotation(coordinates: FloatArray, target: FloatArray) -> FloatArray:
-    """Orthogonal ``(2, 2)`` matrix that turns centred coordinates towards centred target best."""
-    from scipy.linalg import orthogonal_procrustes
-
-    rotation: FloatArray = orthogonal_procrustes(coordinates, target)[0]
-    return rotation

@@ -120,7 +120,8 @@ def optimise(
 
 def random_states(n: int, seed: int) -> npt.NDArray[np.uint64]:
     """Return a state of random numbers for each of `n` points."""
-    return np.random.SeedSequence(seed).generate_state(n, np.uint64)
+    states: npt.NDArray[np.uint64] = np.random.SeedSequence(seed).generate_state(n, np.uint64).astype(np.uint64)
+    return states
 
 
 def _draws_before(rate: float, epoch: int) -> int:

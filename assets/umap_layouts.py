@@ -41,11 +41,15 @@ def _make(cell: Cell) -> Made:
     features = read_features(cell)
     n_neighbors, min_dist = _GRIDS[cell.project.layout_grid]
     progress = Progress("layouts", len(n_neighbors) * len(min_dist))
-    layouts: list[Layout] = []
     with user_errors(cell):
-        for layout in umap_grid(features.vectors, n_neighbors=n_neighbors, min_dist=min_dist, seed=cell.project.seed):
-            layouts.append(layout)
-            progress.advance(1)
+        layouts = umap_grid(
+            features.vectors,
+            n_neighbors=n_neighbors,
+            min_dist=min_dist,
+            seed=cell.project.seed,
+            workers=cell.project.workers,
+            finished=progress.advance,
+        )
     names = {"dataset": cell.dataset, "encoder": cell.encoder}
     # On a small data set several sizes come down to n - 1: one layout, kept once.
     distinct = {(layout.n_neighbors, layout.min_dist): layout for layout in layouts}.values()
@@ -66,7 +70,7 @@ def _make(cell: Cell) -> Made:
         )
         for name in columns
     }
-    worst = min(layout.trustworthiness for layout in layouts)
+    worst = min(layout.quality.trustworthiness for layout in layouts)
     return Made(
         rows=points.height,
         data_version=data_version(cell.warehouse, "layouts", **names),
@@ -84,16 +88,26 @@ def _points(layout: Layout, image_ids: pl.Series) -> pl.DataFrame:
 
 
 def _quality(layout: Layout, seed: int) -> pl.DataFrame:
-    row = {
-        "n_neighbors": layout.n_neighbors,
-        "n_neighbors_requested": layout.n_neighbors_requested,
-        "min_dist": layout.min_dist,
-        "metric": "trustworthiness",
-        "value": layout.trustworthiness,
-        "n": layout.trustworthiness_n,
-        "seed": seed,
+    quality = layout.quality
+    measures = {
+        "trustworthiness": quality.trustworthiness,
+        "continuity": quality.continuity,
+        "knn_preservation": quality.knn_preservation,
+        "density_preservation": quality.density_preservation,
     }
-    return pl.DataFrame([row])
+    rows = [
+        {
+            "n_neighbors": layout.n_neighbors,
+            "n_neighbors_requested": layout.n_neighbors_requested,
+            "min_dist": layout.min_dist,
+            "metric": metric,
+            "value": value,
+            "n": quality.n,
+            "seed": seed,
+        }
+        for metric, value in measures.items()
+    ]
+    return pl.DataFrame(rows, schema_overrides={"value": pl.Float64})
 
 
 STEP = Step(
@@ -103,7 +117,7 @@ STEP = Step(
     kinds=frozenset({"umap", "lancedb"}),
     scope="cell",
     upstream=("embeddings",),
-    code_version="1",
+    code_version="2",
     inputs=_inputs,
     parameters=_parameters,
     make=_make,

@@ -215,6 +215,51 @@ LAYOUT_QUALITY = _result_table(
         pa.field("seed", pa.int64()),
     ],
 )
+LAYOUT_CLUSTERS = _result_table(
+    "layout_clusters",
+    [
+        pa.field("cluster", pa.int32()),
+        pa.field("n", pa.int64()),
+        pa.field("layouts", pa.int32()),  # that show it
+        pa.field("layouts_in_all", pa.int32()),
+        pa.field("coassignment", pa.float64()),
+        pa.field("n_neighbors_low", pa.int32()),
+        pa.field("n_neighbors_high", pa.int32()),
+        pa.field("min_dist_low", pa.float64()),
+        pa.field("min_dist_high", pa.float64()),
+        pa.field("attribute", pa.string()),  # what describes it best; the label is one
+        pa.field("attribute_value", pa.string()),
+        pa.field("phi", pa.float64()),
+        pa.field("note", pa.string()),
+        pa.field("seed", pa.int64()),
+    ],
+)
+LAYOUT_CLUSTER_MEMBERS = _result_table(
+    "layout_cluster_members",
+    [
+        pa.field("cluster", pa.int32()),
+        pa.field("image_id", pa.string()),
+        pa.field("layouts", pa.int32()),  # that show the cluster with the image in it
+    ],
+)
+LAYOUT_ASSOCIATIONS = _result_table(
+    "layout_associations",
+    [
+        pa.field("n_neighbors", pa.int32()),
+        pa.field("min_dist", pa.float64()),
+        pa.field("attribute", pa.string()),  # the label is one
+        pa.field("metric", pa.string()),
+        pa.field("value", pa.float64()),
+        pa.field("expected", pa.float64()),
+        pa.field("p_value", pa.float64()),
+        pa.field("p_adjusted", pa.float64()),
+        pa.field("shown", pa.bool_()),
+        pa.field("n_clusters", pa.int32()),
+        pa.field("n", pa.int64()),
+        pa.field("note", pa.string()),
+        pa.field("seed", pa.int64()),
+    ],
+)
 PROBE_SCORES = _result_table(
     "probe_scores",
     [
@@ -408,9 +453,9 @@ FINDINGS = _result_table(
 TABLES: Mapping[str, TableSpec] = {
     t.name: t
     for t in (
-        DATASETS, IMAGES, REJECTS, CORRECTIONS, IMPORTED_ENCODERS, LAYOUTS, LAYOUT_QUALITY, PROBE_SCORES,
-        PROBE_PREDICTIONS, NEIGHBORS, NEIGHBOR_AUDITS, LEADERBOARD, ENCODER_CONTRASTS, PUBLISHED_COMPARISON, FINDINGS,
-        RUNS,
+        DATASETS, IMAGES, REJECTS, CORRECTIONS, IMPORTED_ENCODERS, LAYOUTS, LAYOUT_QUALITY, LAYOUT_CLUSTERS,
+        LAYOUT_CLUSTER_MEMBERS, LAYOUT_ASSOCIATIONS, PROBE_SCORES, PROBE_PREDICTIONS, NEIGHBORS, NEIGHBOR_AUDITS,
+        LEADERBOARD, ENCODER_CONTRASTS, PUBLISHED_COMPARISON, FINDINGS, RUNS,
     )
 }  # fmt: skip
 

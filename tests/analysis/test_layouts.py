@@ -4,14 +4,22 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from analysis.layouts import COARSE_MIN_DIST, COARSE_N_NEIGHBORS, STUDY_MIN_DIST, STUDY_N_NEIGHBORS, umap_grid
-from analysis.trustworthiness import rank_neighbors
+from analysis.layout_quality import rank_neighbors
+from analysis.layouts import (
+    COARSE_MIN_DIST,
+    COARSE_N_NEIGHBORS,
+    STUDY_MIN_DIST,
+    STUDY_N_NEIGHBORS,
+    principal_start,
+    turn,
+    umap_grid,
+)
 from tests.worlds import mixed, null
 
 
 @pytest.fixture(scope="module")
 def grid():
-    return list(umap_grid(mixed().vectors, n_neighbors=(10, 30), min_dist=(0.1, 0.8), seed=0))
+    return umap_grid(mixed().vectors, n_neighbors=(10, 30), min_dist=(0.1, 0.8), seed=0)
 
 
 def test_cells_come_in_order(grid):
@@ -22,7 +30,7 @@ def test_cells_come_in_order(grid):
         assert cell.coordinates.dtype == np.float32
         assert np.isfinite(cell.coordinates).all()
         np.testing.assert_allclose(cell.coordinates.mean(axis=0), 0, atol=1e-4)
-        assert cell.trustworthiness_n == 240
+        assert cell.quality.n == 240
 
 
 def test_as_trustworthy_as_umap_learn(grid):
@@ -44,11 +52,14 @@ def test_as_trustworthy_as_umap_learn(grid):
             random_state=0,
             precomputed_knn=(indices, distances.astype(np.float32)),
         ).fit_transform(vectors)
-    expected = rank_neighbors(vectors, seed=0).trustworthiness(fitted)
-    assert grid[0].trustworthiness == pytest.approx(expected, abs=0.02)
+    expected = rank_neighbors(vectors, seed=0).judge(fitted)
+    made = grid[0].quality
+    assert made.trustworthiness == pytest.approx(expected.trustworthiness, abs=0.02)
+    assert made.continuity == pytest.approx(expected.continuity, abs=0.02)
+    assert made.knn_preservation == pytest.approx(expected.knn_preservation, abs=0.04)
     # A layout of noise by comparison: the agreement is not for want of structure.
-    unrelated = rank_neighbors(null().vectors, seed=0).trustworthiness(fitted)
-    assert expected > unrelated + 0.2
+    unrelated = rank_neighbors(null().vectors, seed=0).judge(fitted)
+    assert expected.trustworthiness > unrelated.trustworthiness + 0.2
 
 
 def test_min_dist_spreads_points_apart(grid):
@@ -69,7 +80,19 @@ def test_same_seed_is_bit_equal_and_another_is_not(grid):
     assert not np.array_equal(other.coordinates, grid[0].coordinates)
 
 
+def test_workers_change_nothing():
+    done = []
+    options = {"n_neighbors": (5, 10, 20, 40), "min_dist": (0.1, 0.8), "seed": 0}
+    one = umap_grid(mixed().vectors, **options, workers=1)
+    two = umap_grid(mixed().vectors, **options, workers=2, finished=done.append)
+    assert done == [2, 2, 2, 2]
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a.coordinates, b.coordinates)
+        assert a.quality == b.quality
+
+
 def test_cells_are_turned_not_scaled(grid):
+    # Of the four, the first is nearest to umap-learn's defaults.
     first = grid[0].coordinates.astype(np.float64)
     [alone] = umap_grid(mixed().vectors, n_neighbors=(30,), min_dist=(0.1,), seed=0)
     aligned, raw = grid[2].coordinates, alone.coordinates
@@ -80,12 +103,28 @@ def test_cells_are_turned_not_scaled(grid):
     assert np.trace(product) > 0
 
 
+def test_turning_undoes_a_rotation_a_mirror_and_a_shift():
+    layout = np.random.default_rng(0).normal(size=(50, 2))
+    turned = layout @ np.array([[0.6, 0.8], [0.8, -0.6]]) + [3, -8]
+    np.testing.assert_allclose(turn(turned, layout), layout - layout.mean(axis=0), atol=1e-5)
+
+
+def test_the_start_is_that_of_principal_components():
+    unit = mixed().vectors / np.linalg.norm(mixed().vectors, axis=1, keepdims=True)
+    centred = unit - unit.mean(axis=0)
+    components = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+    start = principal_start(mixed().vectors, seed=0)
+    assert (start.min(), start.max()) == (0, 10)
+    for column in range(2):
+        assert abs(np.corrcoef(start[:, column], components[:, column])[0, 1]) > 0.999
+
+
 def test_n_neighbors_is_cut_to_the_images():
     vectors = mixed().vectors[:40]
-    cells = list(umap_grid(vectors, n_neighbors=(39, 40, 1000), min_dist=(0.1,), seed=0))
+    cells = umap_grid(vectors, n_neighbors=(39, 40, 1000), min_dist=(0.1,), seed=0)
     assert [cell.n_neighbors for cell in cells] == [39, 39, 39]
     assert [cell.n_neighbors_requested for cell in cells] == [39, 40, 1000]
-    np.testing.assert_allclose(cells[1].coordinates, cells[0].coordinates, atol=1e-4)
+    np.testing.assert_array_equal(cells[1].coordinates, cells[0].coordinates)
 
 
 def test_smallest_and_awkward_inputs():
@@ -96,6 +135,16 @@ def test_smallest_and_awkward_inputs():
     copies = np.repeat(mixed().vectors[:12], 8, axis=0)
     [cell] = umap_grid(copies, n_neighbors=(4,), min_dist=(0.5,), seed=0)
     assert np.isfinite(cell.coordinates).all()
+    for flat in (np.ones((20, 3)), np.linspace(1, 2, 20)[:, None]):
+        [cell] = umap_grid(flat, n_neighbors=(5,), min_dist=(0.1,), seed=0)
+        assert np.isfinite(cell.coordinates).all()
+
+
+def test_more_min_dist_than_are_made_at_once(grid):
+    distances = (*np.linspace(0, 1, 9), 0.1)
+    cells = umap_grid(mixed().vectors, n_neighbors=(10,), min_dist=distances, seed=0)
+    assert [cell.min_dist for cell in cells] == list(distances)
+    np.testing.assert_allclose(turn(cells[-1].coordinates, grid[0].coordinates), grid[0].coordinates, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +162,7 @@ def test_wrong_inputs_are_refused(options, message):
     arguments = {"vectors": mixed().vectors, "n_neighbors": (5,), "min_dist": (0.1,)} | options
     vectors = arguments.pop("vectors")
     with pytest.raises(ValueError, match=message):
-        next(umap_grid(vectors, **arguments, seed=0))
+        umap_grid(vectors, **arguments, seed=0)
 
 
 def test_grids():
