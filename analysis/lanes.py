@@ -14,7 +14,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
-from numba.np.arrayobj import make_array
+from numba.np import arrayobj
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -140,6 +140,7 @@ class _Memory:
 
     def __init__(self, context: Any, builder: Any, kind: Any, array: Any) -> None:
         self.builder = builder
+        make_array: Any = arrayobj.make_array
         self.data = make_array(kind)(context, builder, array).data
 
     def _pointer(self, row: Any, count: int) -> Any:
