@@ -9,7 +9,14 @@ import numpy as np
 import polars as pl
 
 from analysis.arrays import encode
-from analysis.layout_clusters import Association, RecurringCluster, association, find_clusters, recurring_clusters, shows
+from analysis.layout_clusters import (
+    Association,
+    RecurringCluster,
+    association,
+    find_clusters,
+    recurring_clusters,
+    shows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -193,8 +200,8 @@ def summarise_associations(associations: pl.DataFrame) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        ``attribute``, ``layouts`` that show it, ``layouts_in_all``, ``median`` and ``best`` value, and ``n_neighbors`` and
-        ``min_dist`` of the best; attributes that most layouts show first.
+        ``attribute``, ``layouts`` that show it, ``layouts_in_all``, ``median``, ``expected`` and ``best`` value, and
+        ``n_neighbors`` and ``min_dist`` of the best; attributes that most layouts show first.
     """
     ordered = associations.sort("value", descending=True, nulls_last=True)
     return (

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.layout_quality import LayoutQuality, NeighborRanks, rank_neighbors
-from analysis.neighbors import Neighbors, cosine_neighbors, unit_vectors
+from analysis.layout_start import START_N_NEIGHBORS, start_of_layouts
+from analysis.neighbors import Neighbors, cosine_neighbors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,8 +35,6 @@ REFERENCE_CELL = (15, 0.1)
 MIN_IMAGES = 10
 # umap-learn's: more rounds where they are cheap.
 FEW_IMAGES, EPOCHS_OF_FEW, EPOCHS_OF_MANY = 10_000, 500, 200
-# Sides of the square that a start is scaled to, and the noise that parts equal points.
-START_SIDE, START_NOISE = 10.0, 1e-4
 
 # One at a time: numba's own threads may not be started from two.
 _GRAPHS = threading.Lock()
@@ -82,10 +81,6 @@ def umap_grid(
     others are asked for, save that all are turned (rotated, mirrored, never scaled) towards the one nearest to
     umap-learn's defaults, 15 neighbours at 0.1.
 
-    The start is the two principal components of the unit vectors, not the graph's spectrum: it needs no eigenvectors
-    of a badly conditioned matrix, is the same for every cell, so that panels can be compared, and leaves layouts
-    that preserve as much.
-
     Parameters
     ----------
     vectors
@@ -115,8 +110,7 @@ def umap_grid(
 
     References
     ----------
-    McInnes, Healy & Melville, arXiv:1802.03426; umap-learn 0.5. Kobak & Linderman, Nature Biotechnology 39 (2021), on
-    starting from principal components.
+    McInnes, Healy & Melville, arXiv:1802.03426; umap-learn 0.5.
     """
     n = len(vectors)
     if n < MIN_IMAGES:
@@ -127,9 +121,9 @@ def umap_grid(
         raise ValueError(f"min_dist must lie in [0, 1], and at least one: {tuple(min_dist)}")
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     # umap-learn counts the image as its own first neighbour.
-    neighbors = cosine_neighbors(vectors, min(max(n_neighbors), n - 1) - 1)
+    neighbors = cosine_neighbors(vectors, min(max(*n_neighbors, START_N_NEIGHBORS), n - 1) - 1)
     ranks = rank_neighbors(vectors, seed=seed)
-    start = principal_start(vectors, seed=seed)
+    start = start_of_layouts(vectors, _fuzzy_graph(neighbors.first(min(START_N_NEIGHBORS, n - 1) - 1)), seed=seed)
     curves = [curve(distance) for distance in min_dist]
 
     def row(size: int) -> list[tuple[npt.NDArray[np.float32], LayoutQuality]]:
@@ -157,13 +151,17 @@ def nearness_to_reference(n_neighbors: int, min_dist: float) -> tuple[float, flo
     return abs(math.log(n_neighbors / size)), abs(min_dist - distance), n_neighbors
 
 
-def turn(coordinates: FloatArray, target: FloatArray) -> npt.NDArray[np.float32]:
+def turn(coordinates: FloatArray, target: FloatArray, *, by: FloatArray | None = None) -> npt.NDArray[np.float32]:
     """Rotate and mirror a layout, without scaling it, to where its points lie nearest to those of another.
 
     Parameters
     ----------
-    coordinates, target
-        ``(n, 2)`` layouts of the same images.
+    coordinates
+        ``(n, 2)`` layout.
+    target
+        ``(m, 2)`` another, of the same images or of those in `by`.
+    by
+        ``(m, 2)`` where the layout has the target's images; all its points unless given.
 
     Returns
     -------
@@ -172,26 +170,12 @@ def turn(coordinates: FloatArray, target: FloatArray) -> npt.NDArray[np.float32]
     """
     from scipy.linalg import orthogonal_procrustes
 
-    moved, still = (points - points.mean(axis=0, dtype=np.float64) for points in (coordinates, target))
-    turned: npt.NDArray[np.float32] = (moved @ orthogonal_procrustes(moved, still)[0]).astype(np.float32)
+    moved, still, compared = (
+        points - points.mean(axis=0, dtype=np.float64)
+        for points in (coordinates, target, coordinates if by is None else by)
+    )
+    turned: npt.NDArray[np.float32] = (moved @ orthogonal_procrustes(compared, still)[0]).astype(np.float32)
     return turned
-
-
-def principal_start(vectors: FloatArray, *, seed: int) -> npt.NDArray[np.float32]:
-    """Return the first two principal components of the unit vectors in a square, ``(n, 2)``, with a little noise."""
-    from sklearn.decomposition import PCA
-
-    unit = unit_vectors(vectors)
-    start = np.zeros((len(unit), 2))
-    # Of vectors that are all alike there are no components, and of one dimension there is only one.
-    components = min(2, unit.shape[1]) if np.ptp(unit, axis=0).any() else 0
-    if components:
-        start[:, :components] = PCA(components, random_state=seed).fit_transform(unit)
-    start *= START_SIDE / max(float(np.abs(start).max()), float(np.finfo(np.float32).eps))
-    start += np.random.default_rng(seed).normal(scale=START_NOISE, size=start.shape)
-    low, high = start.min(axis=0), start.max(axis=0)
-    scaled: npt.NDArray[np.float32] = (START_SIDE * (start - low) / (high - low)).astype(np.float32)
-    return scaled
 
 
 def curve(min_dist: float) -> tuple[float, float]:
@@ -219,14 +203,13 @@ def _lay_out(
 ) -> list[npt.NDArray[np.float32]]:
     """Lay out one graph by each curve."""
     from analysis.lanes import LANES
-    from analysis.umap_optimiser import optimise, random_states
+    from analysis.umap_optimiser import optimise
 
     epochs = EPOCHS_OF_FEW if len(start) <= FEW_IMAGES else EPOCHS_OF_MANY
     with _GRAPHS:
         edges = _edges(neighbors.first(n_neighbors - 1), epochs)
-    states = random_states(len(start), seed)
     parts = [curves[i : i + LANES] for i in range(0, len(curves), LANES)]
-    return [layout for part in parts for layout in optimise(start, edges, part, epochs=epochs, states=states)]
+    return [layout for part in parts for layout in optimise(start, edges, part, epochs=epochs, seed=seed)]
 
 
 def _judged(

@@ -46,15 +46,16 @@ def optimise(
     curves: Sequence[tuple[float, float]],
     *,
     epochs: int,
-    states: npt.NDArray[np.uint64],
+    seed: int,
     alpha: float = 1.0,
     fixed: int = 0,
 ) -> list[npt.NDArray[np.float32]]:
     """Lay a graph out once per curve.
 
     As umap-learn does it: an edge is drawn at even intervals, its ends are pulled together, and its head is pushed from
-    five random points. Two things differ, neither of which shows beyond the change from seed to seed: powers are
-    within 1e-5, and the random points of a draw all push from where the edge has left the head.
+    five random points. What differs does not show beyond the change from seed to seed: powers are within 1e-5; the
+    random points of a draw all push from where the edge has left the head; and all heads take the same sequence of
+    random points, each at its own pace, so that near points are pushed alike.
 
     Parameters
     ----------
@@ -66,8 +67,8 @@ def optimise(
         umap-learn's a and b of each layout; at most 8.
     epochs
         Rounds; the step falls from `alpha` to 0 over them.
-    states
-        ``(n,)`` state of each point's random numbers.
+    seed
+        Seed of the random points.
     alpha
         First step.
     fixed
@@ -91,7 +92,7 @@ def optimise(
         shapes[:, lane] = shapes[:, lane + LANES] = a, b, 2 * a * b, 2 * b
     # umap-learn's first two epochs have the same step.
     alphas = (alpha * (1 - np.maximum(np.arange(epochs) - 1, 0) / epochs)).astype(np.float32)
-    states = states.copy()
+    states = np.full(len(start), np.random.SeedSequence(seed).generate_state(1, np.uint64)[0], dtype=np.uint64)
     per_round = max(1, int(_SAMPLES_AHEAD / max(1.0, float(edges.rates.sum()))))
     for first in range(0, epochs, per_round):
         last = min(first + per_round, epochs)
@@ -116,12 +117,6 @@ def optimise(
             states,
         )
     return [np.stack([points[:, lane], points[:, lane + LANES]], axis=1) for lane in range(len(curves))]
-
-
-def random_states(n: int, seed: int) -> npt.NDArray[np.uint64]:
-    """Return a state of random numbers for each of `n` points."""
-    states: npt.NDArray[np.uint64] = np.random.SeedSequence(seed).generate_state(n, np.uint64).astype(np.uint64)
-    return states
 
 
 def _draws_before(rate: float, epoch: int) -> int:

@@ -24,8 +24,10 @@ app = typer.Typer(
 )
 datasets_app = typer.Typer(help="Data sets: those registered here, and those known by name.")
 embeddings_app = typer.Typer(no_args_is_help=True, help="Embeddings computed elsewhere.")
+layouts_app = typer.Typer(no_args_is_help=True, help="UMAP layouts.")
 app.add_typer(datasets_app, name="datasets")
 app.add_typer(embeddings_app, name="embeddings")
+app.add_typer(layouts_app, name="layouts")
 
 WarehouseOption = Annotated[
     str | None,
@@ -263,6 +265,58 @@ def import_vectors(
 
     count = import_as_encoder(_project(warehouse).open(), encoder, dataset, vectors, _read_csv(manifest))
     typer.echo(f"{dataset} x {encoder}: {count} vectors")
+
+
+OutOption = Annotated[Path, typer.Option(help="File that ends in .png, .svg or .pdf.")]
+ColourOption = Annotated[str, typer.Option(help="label, a background column or an attribute.")]
+
+
+@layouts_app.command("draw")
+def draw_layouts(
+    dataset: Annotated[str, typer.Argument(help="Data set.")],
+    encoder: Annotated[str, typer.Option(help="Encoder.")],
+    out: OutOption,
+    colour_by: ColourOption = "label",
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Draw all layouts of one encoder, n_neighbors down and min_dist across."""
+    from assets.layouts import draw_grid
+
+    typer.echo(f"{draw_grid(_project(warehouse), dataset, encoder, colour_by=colour_by, out=out)}")
+
+
+@layouts_app.command("compare")
+def compare_layouts(
+    dataset: Annotated[str, typer.Argument(help="Data set.")],
+    out: OutOption,
+    colour_by: ColourOption = "label",
+    n_neighbors: Annotated[int | None, typer.Option(help="Else what is nearest to 15.")] = None,
+    min_dist: Annotated[float | None, typer.Option(help="Else what is nearest to 0.1.")] = None,
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Draw one layout of every encoder, side by side and turned alike."""
+    from assets.layouts import draw_encoders
+
+    drawn = draw_encoders(
+        _project(warehouse), dataset, colour_by=colour_by, out=out, n_neighbors=n_neighbors, min_dist=min_dist
+    )
+    typer.echo(f"{drawn}")
+
+
+@layouts_app.command("place")
+def place_in_layout(
+    image: Annotated[str, typer.Argument(help="An image file.")],
+    encoder: Annotated[str, typer.Option(help="Encoder.")],
+    dataset: Annotated[str, typer.Option(help="Data set it is placed among.")],
+    n_neighbors: Annotated[int, typer.Option(help="Of the layout.")] = 15,
+    min_dist: Annotated[float, typer.Option(help="Of the layout.")] = 0.1,
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Place a new image into a stored layout, and print its x and y."""
+    from assets.layouts import place_image
+
+    x, y = place_image(_project(warehouse), image, encoder, dataset, n_neighbors=n_neighbors, min_dist=min_dist)
+    typer.echo(f"{x:.4f} {y:.4f}")
 
 
 @app.command()

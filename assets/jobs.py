@@ -9,7 +9,7 @@ read_images = dg.define_asset_job(
 )
 everything_for_a_cell = dg.define_asset_job(
     "everything_for_a_cell",
-    selection=["embeddings", "umap_layouts", "svm_probes", "neighbor_audits"],
+    selection=["embeddings", "umap_layouts", "layout_clusters", "svm_probes", "neighbor_audits"],
     description="Embeddings and every analysis. Choose one data set and all encoders for everything of that data set, "
     "or one encoder and all data sets for everything of that encoder.",
 )

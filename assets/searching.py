@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 
 from assets.partitions import known_encoders
 from assets.project import Project
@@ -29,6 +31,19 @@ def search_image(
     path = Path(image)
     if not path.is_file():
         return warehouse.search(encoder, image, dataset=dataset, where=where, k=k)
+    vector = encode_image(project, encoder, path)
+    return warehouse.search(encoder, vector, dataset=dataset, where=where, k=k)
+
+
+def encode_image(project: Project, encoder: str, path: Path) -> NDArray[np.float32]:
+    """Return the vector ``(d,)`` of an image file.
+
+    Raises
+    ------
+    CounterstainError
+        If the file cannot be read, or the encoder is unknown or imported.
+    """
+    warehouse = project.open()
     if encoder not in known_encoders(warehouse):
         raise CounterstainError(f"no encoder {encoder!r}; encoders: {', '.join(known_encoders(warehouse))}.")
     if encoder not in encoder_specs():
@@ -40,8 +55,8 @@ def search_image(
     except UnreadableImageError as error:
         raise CounterstainError(f"{path}: {error}") from error
     loaded = load_encoder(encoder, project.load_options())
-    vector = loaded.encode(torch.stack([loaded.preprocess(rgb)]))[0]
-    return warehouse.search(encoder, vector, dataset=dataset, where=where, k=k)
+    vector: NDArray[np.float32] = loaded.encode(torch.stack([loaded.preprocess(rgb)]))[0]
+    return vector
 
 
 def import_as_encoder(warehouse: Warehouse, encoder: str, dataset: str, vectors: Path, manifest: pl.DataFrame) -> int:

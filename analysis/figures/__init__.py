@@ -7,7 +7,7 @@ from analysis.figures.confusion import confusion_figure
 from analysis.figures.contact_sheet import SheetRow, Tile, neighbors_figure
 from analysis.figures.contrasts import contrast_figure
 from analysis.figures.image_grid import image_grid_figure
-from analysis.figures.layouts import layout_figure
+from analysis.figures.layouts import encoders_figure, layout_figure
 from analysis.figures.leaderboard import leaderboard_figure
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "comparison_figure",
     "confusion_figure",
     "contrast_figure",
+    "encoders_figure",
     "image_grid_figure",
     "layout_figure",
     "leaderboard_figure",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import polars as pl
@@ -18,6 +18,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 GREY = "#9A9A9A"
 INK = "#222222"
 DPI = 110
+# Of what is drawn as pixels inside a vector figure.
+RASTER_DPI = 300
 
 
 def new_figure(width_inches: float, height_inches: float) -> Figure:
@@ -34,6 +36,18 @@ def to_png(figure: Figure) -> bytes:
         # A label in a script that the font lacks is drawn as boxes: no reason to lose the figure.
         warnings.filterwarnings("ignore", message=r"Glyph \d+", category=UserWarning)
         figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def to_vector(figure: Figure, form: Literal["svg", "pdf"]) -> bytes:
+    """Draw a figure as vectors, without the date, so that the same figure is the same bytes."""
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}[form]
+    with warnings.catch_warnings(), mpl.rc_context({"svg.hashsalt": "counterstain"}):
+        warnings.filterwarnings("ignore", message=r"Glyph \d+", category=UserWarning)
+        figure.savefig(buffer, format=form, metadata=undated, dpi=RASTER_DPI)
     return buffer.getvalue()
 
 

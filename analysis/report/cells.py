@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from analysis.report.layouts import layout_sentences
 from analysis.report.pictures import (
     attribute_values,
     audit_picture,
@@ -55,6 +56,7 @@ class CellView:
     encoder: str
     findings: list[Row]
     layouts: list[Picture]
+    layout_sentences: list[str]
     overall: Row | None
     strata: list[Strata]
     strata_protocol: str
@@ -94,6 +96,9 @@ def _cell_view(
             encoder,
             limit=max(2, LAYOUT_PICTURES // n_cells),
             panels=6 if n_cells <= SEVERAL_PANELS else 1,
+        ),
+        layout_sentences=layout_sentences(
+            tables.of_cell("layout_associations", dataset, encoder), tables.of_cell("layout_clusters", dataset, encoder)
         ),
         overall=overall,
         strata=strata,

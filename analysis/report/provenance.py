@@ -9,7 +9,10 @@ if TYPE_CHECKING:
 
     from analysis.report.tables import ReportTables
 
-_ORDER = ("images", "overlays", "embeddings", "umap_layouts", "svm_probes", "neighbor_audits", "leaderboard")
+_ORDER = (
+    "images", "overlays", "embeddings", "umap_layouts", "layout_clusters", "svm_probes", "neighbor_audits",
+    "leaderboard",
+)  # fmt: skip
 
 
 def latest_runs(runs: pl.DataFrame) -> list[dict[str, Any]]:

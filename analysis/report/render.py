@@ -10,6 +10,7 @@ import polars as pl
 
 from analysis.evidence import format_interval, format_number, format_p
 from analysis.report.cells import cell_views
+from analysis.report.layouts import encoders_picture
 from analysis.report.pictures import leaderboard_picture
 from analysis.report.provenance import latest_runs, seeds, time_span
 from analysis.report.summary import BADGES, encoder_verdicts, in_words, overview
@@ -71,6 +72,11 @@ def render_report(tables: ReportTables) -> str:
         copies_shown=COPIES_SHOWN,
         rejects=list(tables.rejects.head(REJECTS_SHOWN).iter_rows(named=True)),
         n_rejects=tables.rejects.height,
+        side_by_side={
+            dataset: picture
+            for dataset in dict.fromkeys(cell.dataset for cell in cells)
+            if (picture := encoders_picture(tables, dataset)) is not None
+        },
         n_images=tables.images.height,
         datasets=sorted({cell.dataset for cell in cells}),
         missing=[asset for name, asset in _TABLES_OF.items() if getattr(tables, name).is_empty()],

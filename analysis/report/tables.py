@@ -28,7 +28,8 @@ class ReportTables:
     ----------
     findings
         Of `analysis.verdicts.verdicts`.
-    probe_scores, neighbor_audits, neighbors, leaderboard, layouts, layout_quality, rejects, runs
+    probe_scores, neighbor_audits, neighbors, leaderboard, layouts, layout_quality, layout_associations,
+    layout_clusters, rejects, runs
         The tables of these names.
     images
         The table of this name without pictures: at least ``dataset``, ``image_id``, ``uri`` and ``label``. Of the
@@ -44,6 +45,8 @@ class ReportTables:
     leaderboard: pl.DataFrame = field(default_factory=_nothing)
     layouts: pl.DataFrame = field(default_factory=_nothing)
     layout_quality: pl.DataFrame = field(default_factory=_nothing)
+    layout_associations: pl.DataFrame = field(default_factory=_nothing)
+    layout_clusters: pl.DataFrame = field(default_factory=_nothing)
     images: pl.DataFrame = field(default_factory=_nothing)
     rejects: pl.DataFrame = field(default_factory=_nothing)
     runs: pl.DataFrame = field(default_factory=_nothing)

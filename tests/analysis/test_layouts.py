@@ -10,7 +10,6 @@ from analysis.layouts import (
     COARSE_N_NEIGHBORS,
     STUDY_MIN_DIST,
     STUDY_N_NEIGHBORS,
-    principal_start,
     turn,
     umap_grid,
 )
@@ -107,16 +106,6 @@ def test_turning_undoes_a_rotation_a_mirror_and_a_shift():
     layout = np.random.default_rng(0).normal(size=(50, 2))
     turned = layout @ np.array([[0.6, 0.8], [0.8, -0.6]]) + [3, -8]
     np.testing.assert_allclose(turn(turned, layout), layout - layout.mean(axis=0), atol=1e-5)
-
-
-def test_the_start_is_that_of_principal_components():
-    unit = mixed().vectors / np.linalg.norm(mixed().vectors, axis=1, keepdims=True)
-    centred = unit - unit.mean(axis=0)
-    components = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
-    start = principal_start(mixed().vectors, seed=0)
-    assert (start.min(), start.max()) == (0, 10)
-    for column in range(2):
-        assert abs(np.corrcoef(start[:, column], components[:, column])[0, 1]) > 0.999
 
 
 def test_n_neighbors_is_cut_to_the_images():

@@ -23,12 +23,17 @@ def test_the_graph_is_that_of_the_design() -> None:
         "images": ("data", dataset, []),
         "embeddings": ("features", cell, ["images"]),
         "umap_layouts": ("analysis", cell, ["embeddings"]),
+        "layout_clusters": ("analysis", cell, ["embeddings", "umap_layouts"]),
         "svm_probes": ("analysis", cell, ["embeddings"]),
         "neighbor_audits": ("analysis", cell, ["embeddings"]),
         "leaderboard": ("findings", None, ["svm_probes"]),
         "encoder_contrasts": ("findings", None, ["svm_probes"]),
         "published_comparison": ("findings", None, ["svm_probes"]),
-        "bias_report": ("findings", None, ["images", "leaderboard", "neighbor_audits", "umap_layouts"]),
+        "bias_report": (
+            "findings",
+            None,
+            ["images", "layout_clusters", "leaderboard", "neighbor_audits", "umap_layouts"],
+        ),
     }
 
 
@@ -43,6 +48,7 @@ def test_checks_jobs_and_sensors() -> None:
         ("embeddings", "vectors_vary"),
         ("embeddings", "norms_steady"),
         ("umap_layouts", "trustworthy"),
+        ("layout_clusters", "clusters_recur"),
         ("svm_probes", "above_chance"),
         ("neighbor_audits", "enough_groups"),
     }
@@ -80,4 +86,4 @@ def test_a_backfill_is_one_process() -> None:
         if isinstance(definition, dg.AssetsDefinition) and definition.partitions_def
     }
     assert all(policy == dg.BackfillPolicy.single_run() for policy in policies.values())
-    assert len(policies) == 5
+    assert len(policies) == 6
