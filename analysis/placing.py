@@ -66,7 +66,9 @@ def place(
         raise ValueError(
             f"vectors {new_vectors.shape} cannot be placed among {vectors.shape}, laid out as {coordinates.shape}"
         )
-    k, m = min(n_neighbors, len(vectors)), len(new_vectors)
+    if not len(new_vectors):
+        return np.empty((0, 2), dtype=np.float32)
+    k = min(n_neighbors, len(vectors))
     nearest, distances = _nearest(unit_vectors(new_vectors), unit_vectors(vectors), k)
     memberships = _memberships(distances)
     start = (memberships[:, :, None] * coordinates[nearest]).sum(axis=1) / memberships.sum(axis=1)[:, None]
@@ -80,7 +82,7 @@ def place(
     )
     points = np.vstack([coordinates, start]).astype(np.float32)
     [placed] = optimise(points, edges, [curve(min_dist)], epochs=EPOCHS, seed=seed, alpha=ALPHA, fixed=len(vectors))
-    return placed[-m:] if m else np.empty((0, 2), dtype=np.float32)
+    return placed[len(vectors) :]
 
 
 def _nearest(

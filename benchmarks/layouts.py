@@ -3,8 +3,8 @@
 Run: ``python benchmarks/layouts.py`` (both sizes), ``python benchmarks/layouts.py few`` or ``… many``. Only ratios
 measured in one run mean anything on a machine that is shared.
 
-Of umap-learn one fit per n_neighbors is timed, at the middle min_dist, and counted five times: min_dist changes the curve
-and not the work. Compilation is left out on its side and counted on ours, as a grid is made once per process.
+Of umap-learn one fit per n_neighbors is timed, at the middle min_dist, and counted five times: min_dist changes the
+curve and not the work. Compilation is left out on its side and counted on ours, as a grid is made once per process.
 """
 
 import argparse

@@ -1,0 +1,84 @@
+import numpy as np
+import polars as pl
+import pytest
+
+from analysis.layout_findings import layout_findings, summarise_associations
+from analysis.report.layouts import layout_sentences
+from store.schema import LAYOUT_ASSOCIATIONS, LAYOUT_CLUSTER_MEMBERS, LAYOUT_CLUSTERS
+
+SETTINGS = [(5, 0.1), (15, 0.1), (15, 0.5)]
+IDS = pl.Series("image_id", [f"i{i:03}" for i in range(120)])
+WORD = np.repeat(["BREAST", "AXILLA"], 60)
+
+
+def points(shuffle=True):
+    """Two clusters by word in every layout; in the first a third, an accident of its setting."""
+    rng = np.random.default_rng(0)
+    cells = []
+    for size, distance in SETTINGS:
+        place = np.where(WORD == "BREAST", 0.0, 8.0)
+        if (size, distance) == SETTINGS[0]:
+            place[:25] = -8
+        frame = pl.DataFrame(
+            {"image_id": IDS, "x": place + rng.normal(size=120) * 0.3, "y": rng.normal(size=120) * 0.3}
+        )
+        frame = frame.with_columns(n_neighbors=pl.lit(size, pl.Int32), min_dist=pl.lit(distance))
+        cells.append(frame.sample(fraction=1, shuffle=True, seed=1) if shuffle else frame)
+    return pl.concat(cells)
+
+
+def findings(frame=None):
+    labels = ["benign", "malignant"] * 60
+    word = [None, *WORD[1:]]
+    return layout_findings(points() if frame is None else frame, IDS, labels, {"word": word}, np.arange(120), seed=0)
+
+
+def test_columns_are_those_of_the_tables():
+    found = findings()
+    for frame, spec in (
+        (found.clusters, LAYOUT_CLUSTERS),
+        (found.members, LAYOUT_CLUSTER_MEMBERS),
+        (found.associations, LAYOUT_ASSOCIATIONS),
+    ):
+        assert set(spec.schema.names) - {"dataset", "encoder", "row", "seed"} == set(frame.columns)
+
+
+def test_two_clusters_by_the_words():
+    found = findings()
+    axilla = found.clusters.row(0, named=True)
+    assert (axilla["attribute"], axilla["attribute_value"], axilla["phi"]) == ("word", "AXILLA", pytest.approx(1))
+    assert (axilla["n"], axilla["layouts"], axilla["layouts_in_all"]) == (60, 3, 3)
+    members = found.members.filter(cluster=0)
+    assert members["image_id"].sort().to_list() == IDS[60:].to_list()
+    assert set(members["layouts"]) == {3}
+    summary = {row["attribute"]: row for row in summarise_associations(found.associations).iter_rows(named=True)}
+    assert summary["word"]["layouts"] == 3
+    assert summary["word"]["best"] > 0.9
+    assert summary["label"]["layouts"] == 0
+    assert found.associations.filter(attribute="word")["n"].to_list() == [119] * 3
+
+
+def test_a_cluster_of_one_setting_is_called_that():
+    found = findings()
+    notes = found.clusters.filter(pl.col("note") != "")["note"].to_list()
+    assert notes == ["seen at one setting only: n_neighbors 5, min_dist 0.1"] * len(notes)
+    assert 1 <= len(notes) <= 2
+
+
+def test_a_single_layout_says_nothing_of_recurrence():
+    found = findings(points().filter(pl.col("min_dist") == 0.5))
+    assert found.clusters["note"].unique().to_list() == [""]
+
+
+def test_the_report_says_it_in_words():
+    found = findings()
+    word, label, recurring = layout_sentences(found.associations, found.clusters)
+    assert word.startswith("word: 3 of 3 layouts show clusters that go along with it")
+    assert label.startswith("label: 0 of 3 layouts")
+    assert recurring.startswith("Clusters that recur in more than half of 3 layouts: 2; seen at one setting only")
+    assert layout_sentences(pl.DataFrame(), pl.DataFrame()) == []
+
+
+def test_a_layout_that_lacks_an_image_is_refused():
+    with pytest.raises(ValueError, match=r"n_neighbors 5, min_dist 0.1 does not hold every image once"):
+        findings(points(shuffle=False)[1:])
