@@ -287,3 +287,50 @@ def test_two_partitions_at_once(tmp_path: Path) -> None:
         assert process.returncode == 0, errors
     counts = f"SELECT dataset, count(*), count(DISTINCT image_id) FROM embeddings__{ENCODER} GROUP BY 1 ORDER BY 1"
     assert open_warehouse(warehouse).sql(counts).rows() == [("one", 12, 12), ("two", 12, 12)]
+
+
+def test_layouts_are_drawn_compared_and_extended(ran: Ran, phantom_folder: Path, tmp_path: Path) -> None:
+    place = ("layouts", "place", str(phantom_folder / "images" / "000003.png"), "--encoder", ENCODER)
+    for ending, begins in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
+        out = tmp_path / f"grid.{ending}"
+        words = ("phantoms", "--encoder", ENCODER, "--out", str(out), "--colour-by", "text_overlay")
+        assert run(ran.project.warehouse, "layouts", "draw", *words).stdout == f"{out}\n"
+        assert out.read_bytes().startswith(begins)
+    out = tmp_path / "encoders.png"
+    run(ran.project.warehouse, "layouts", "compare", "phantoms", "--out", str(out), "--min-dist", "0.5")
+    assert out.read_bytes().startswith(b"\x89PNG")
+    placed = run(ran.project.warehouse, *place, "--dataset", "phantoms", "--n-neighbors", "50").stdout
+    own = ran.project.open().sql(
+        "SELECT x, y FROM layouts JOIN images USING (dataset, image_id) "
+        "WHERE uri = 'images/000003.png' AND n_neighbors = 50 AND min_dist = 0.1"
+    )
+    spread = ran.project.open().sql("SELECT stddev(x) AS x, stddev(y) AS y FROM layouts WHERE n_neighbors = 50")
+    off = np.abs(np.array(placed.split(), dtype=float) - own.row(0))
+    assert (off < np.array(spread.row(0))).all()
+
+
+def test_layout_commands_say_what_is_wrong(ran: Ran, phantom_folder: Path, tmp_path: Path) -> None:
+    warehouse, image = ran.project.warehouse, str(phantom_folder / "images" / "000003.png")
+    draw = ("layouts", "draw", "phantoms", "--encoder", ENCODER, "--out")
+    assert "ends in .png, .svg or .pdf" in run(warehouse, *draw, str(tmp_path / "a.gif"), ok=False).message
+    draw = (*draw, str(tmp_path / "a.png"))
+    assert "no column or attribute 'nil'" in run(warehouse, *draw, "--colour-by", "nil", ok=False).message
+    draw = ("layouts", "draw", "nil", "--encoder", ENCODER, "--out", str(tmp_path / "a.png"))
+    assert "has no layouts: materialize umap_layouts" in run(warehouse, *draw, ok=False).message
+    compare = ("layouts", "compare", "phantoms", "--out", str(tmp_path / "a.png"), "--n-neighbors", "7")
+    assert "no layouts of n_neighbors 7, min_dist any" in run(warehouse, *compare, ok=False).message
+    place = ("layouts", "place", image, "--encoder", ENCODER, "--dataset", "phantoms", "--n-neighbors", "7")
+    assert "no layout of n_neighbors 7" in run(warehouse, *place, ok=False).message
+
+
+def test_clusters_of_layouts_are_stored(ran: Ran) -> None:
+    warehouse = ran.project.open()
+    associations = warehouse.frame("layout_associations").collect()
+    layouts = warehouse.sql("SELECT DISTINCT n_neighbors, min_dist FROM layouts").height
+    assert set(associations["attribute"]) >= {"label", "text_overlay"}
+    assert associations.group_by("attribute").len()["len"].unique().to_list() == [layouts]
+    members = warehouse.sql(
+        "SELECT c.n, count(*) AS members FROM layout_clusters AS c JOIN layout_cluster_members USING (cluster) "
+        "GROUP BY c.cluster, c.n"
+    )
+    assert members["n"].to_list() == members["members"].to_list()

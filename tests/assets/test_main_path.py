@@ -137,7 +137,7 @@ def test_another_seed_makes_only_the_analyses_stale(ran: Ran) -> None:
     seeded = ran.project.model_copy(update={"seed": 1})
     (row,) = materializing.states(seeded)
     stale = {name for name in STEPS if row[name] == "stale"}
-    assert stale == {"umap_layouts", "svm_probes", "neighbor_audits", "encoder_contrasts"}
+    assert stale == {"umap_layouts", "layout_clusters", "svm_probes", "neighbor_audits", "encoder_contrasts"}
 
 
 def test_every_partition_says_what_made_it(ran: Ran) -> None:
@@ -200,9 +200,10 @@ def test_the_same_work_runs_as_a_dagster_job(
         assert done.success
     evaluations = done.get_asset_check_evaluations()
     assert {e.check_name for e in evaluations} == {
-        "every_image_has_a_vector", "vectors_vary", "norms_steady", "trustworthy", "above_chance", "enough_groups",
+        "every_image_has_a_vector", "vectors_vary", "norms_steady", "trustworthy", "clusters_recur", "above_chance",
+        "enough_groups",
     }  # fmt: skip
-    assert all(e.passed for e in evaluations if e.check_name != "enough_groups")
+    assert all(e.passed for e in evaluations if e.check_name not in ("enough_groups", "clusters_recur"))
     layouts = done.asset_materializations_for_node("umap_layouts")[0]
     assert str(layouts.metadata["by label"].value).startswith("![UMAP by label](data:image/png;base64,")
     assert materializing.states(project)[0]["svm_probes"] == "current"
