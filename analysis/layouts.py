@@ -7,16 +7,17 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.layout_quality import LayoutQuality, NeighborRanks, rank_neighbors
+from analysis.layout_quality import LayoutQuality, rank_neighbors
 from analysis.layout_start import START_N_NEIGHBORS, start_of_layouts
 from analysis.neighbors import Neighbors, cosine_neighbors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import ModuleType
 
     import numpy.typing as npt
@@ -72,7 +73,8 @@ def umap_grid(
     min_dist: Sequence[float],
     seed: int,
     workers: int = 1,
-    finished: Callable[[int], None] = lambda layouts: None,
+    known: Mapping[int, npt.NDArray[np.float32]] = MappingProxyType({}),
+    finished: Callable[[int, npt.NDArray[np.float32]], None] = lambda size, layouts: None,
 ) -> list[Layout]:
     """Lay images out by UMAP for every pair of `n_neighbors` and `min_dist`.
 
@@ -94,8 +96,11 @@ def umap_grid(
         bits on the same machine and versions, however many the workers.
     workers
         Threads; each lays out one `n_neighbors` at a time.
+    known
+        What a call that did not end has given to `finished`, by the same vectors, min_dist and seed; it is not made
+        again.
     finished
-        Called, from any thread, with the number of layouts just made.
+        Called, from any thread, with each n_neighbors as used and its layouts ``(min_dist, n, 2)``.
 
     Returns
     -------
@@ -127,14 +132,19 @@ def umap_grid(
     curves = [curve(distance) for distance in min_dist]
 
     def row(size: int) -> list[tuple[npt.NDArray[np.float32], LayoutQuality]]:
-        made = _judged(_lay_out(neighbors, size, start, curves, seed), ranks)
-        finished(len(made))
-        return made
+        layouts = known[size] if size in known else np.stack(_lay_out(neighbors, size, start, curves, seed))
+        finished(size, layouts)
+        return [(coordinates, ranks.judge(coordinates)) for coordinates in layouts]
 
     # The largest graph takes longest: last, it would leave the other threads idle.
     sizes = sorted({min(size, n - 1) for size in n_neighbors}, reverse=True)
     with ThreadPoolExecutor(workers) as pool:
-        rows = dict(zip(sizes, pool.map(row, sizes), strict=True))
+        try:
+            rows = dict(zip(sizes, pool.map(row, sizes), strict=True))
+        except BaseException:
+            # Begin no more: else the pool would make the rest before the error is seen.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     cells = [
         (size, distance, *rows[min(size, n - 1)][j]) for size in n_neighbors for j, distance in enumerate(min_dist)
     ]
@@ -210,12 +220,6 @@ def _lay_out(
         edges = _edges(neighbors.first(n_neighbors - 1), epochs)
     parts = [curves[i : i + LANES] for i in range(0, len(curves), LANES)]
     return [layout for part in parts for layout in optimise(start, edges, part, epochs=epochs, seed=seed)]
-
-
-def _judged(
-    layouts: list[npt.NDArray[np.float32]], ranks: NeighborRanks
-) -> list[tuple[npt.NDArray[np.float32], LayoutQuality]]:
-    return [(coordinates, ranks.judge(coordinates)) for coordinates in layouts]
 
 
 def _edges(neighbors: Neighbors, epochs: int) -> Edges:

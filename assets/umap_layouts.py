@@ -1,6 +1,8 @@
 """``umap_layouts``: the grid of UMAP layouts of a cell, drawn by label and by each background attribute."""
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from analysis.figures import layout_figure
 from analysis.layouts import (
@@ -13,6 +15,7 @@ from analysis.layouts import (
 )
 from assets import display
 from assets.features import read_features, user_errors
+from assets.kept_layouts import KeptLayouts
 from assets.progress import Progress
 from assets.step import Cell, Check, Made, Step
 from store.results import write_results
@@ -41,6 +44,13 @@ def _make(cell: Cell) -> Made:
     features = read_features(cell)
     n_neighbors, min_dist = _GRIDS[cell.project.layout_grid]
     progress = Progress("layouts", len(n_neighbors) * len(min_dist))
+    made_from = {**_inputs(cell), "min_dist": list(min_dist), "seed": cell.project.seed, "code": STEP.code_version}
+    kept = KeptLayouts(cell, made_from)
+
+    def finished(n_neighbors: int, layouts: NDArray[np.float32]) -> None:
+        kept.add(n_neighbors, layouts)
+        progress.advance(len(layouts))
+
     with user_errors(cell):
         layouts = umap_grid(
             features.vectors,
@@ -48,7 +58,8 @@ def _make(cell: Cell) -> Made:
             min_dist=min_dist,
             seed=cell.project.seed,
             workers=cell.project.workers,
-            finished=progress.advance,
+            known=kept.read(),
+            finished=finished,
         )
     names = {"dataset": cell.dataset, "encoder": cell.encoder}
     # On a small data set several sizes come down to n - 1: one layout, kept once.
@@ -57,6 +68,7 @@ def _make(cell: Cell) -> Made:
     write_results(cell.warehouse, LAYOUTS, points, **names)
     quality = pl.concat(_quality(layout, cell.project.seed) for layout in layouts)
     write_results(cell.warehouse, LAYOUT_QUALITY, quality, **names)
+    kept.drop()
     columns = {"label": features.labels, **features.backgrounds}
     drawn = points.join(
         pl.DataFrame(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
+from analysis import layouts as module
 from analysis.layout_quality import rank_neighbors
 from analysis.layouts import (
     COARSE_MIN_DIST,
@@ -80,12 +81,26 @@ def test_same_seed_is_bit_equal_and_another_is_not(grid):
 
 
 def test_workers_change_nothing():
-    done = []
+    done = {}
     options = {"n_neighbors": (5, 10, 20, 40), "min_dist": (0.1, 0.8), "seed": 0}
     one = umap_grid(mixed().vectors, **options, workers=1)
-    two = umap_grid(mixed().vectors, **options, workers=2, finished=done.append)
-    assert done == [2, 2, 2, 2]
+    two = umap_grid(mixed().vectors, **options, workers=2, finished=done.__setitem__)
+    assert {size: layouts.shape for size, layouts in done.items()} == dict.fromkeys((5, 10, 20, 40), (2, 240, 2))
     for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a.coordinates, b.coordinates)
+        assert a.quality == b.quality
+
+
+def test_what_is_known_is_not_made_again(monkeypatch):
+    options = {"n_neighbors": (5, 10), "min_dist": (0.1, 0.8), "seed": 0}
+    kept = {}
+    whole = umap_grid(mixed().vectors, **options, finished=kept.__setitem__)
+    made = []
+    lay_out = module._lay_out
+    monkeypatch.setattr(module, "_lay_out", lambda *a: made.append(a[1]) or lay_out(*a))
+    again = umap_grid(mixed().vectors, **options, known={10: kept[10]})
+    assert made == [5]
+    for a, b in zip(whole, again, strict=True):
         np.testing.assert_array_equal(a.coordinates, b.coordinates)
         assert a.quality == b.quality
 

@@ -1,6 +1,8 @@
 """What steps share: when a partition is stale, and what a run with several partitions leaves behind."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -8,15 +10,18 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from analysis import layouts
 from assets import display, materializing
 from assets.definitions import defs
 from assets.project import Project
 from assets.registry import add_dataset
+from assets.step import Cell
+from assets.steps import STEPS
 from pipelines.sources import DataSet
 from store.embeddings import import_embeddings
 from store.schema import CounterstainError
 
-from .conftest import IMAGES
+from .conftest import ENCODER, IMAGES, Ran
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -106,3 +111,34 @@ def test_what_is_shown_is_text_and_says_where_it_was_cut() -> None:
     assert "<script>" not in shown
     assert "](" not in shown
     assert "a" * 119 + "&#8230;" in shown
+
+
+def test_a_killed_grid_goes_on_from_what_was_laid_out(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Cell(ran.project, ran.project.open(), "phantoms", ENCODER)
+    folder = cell.warehouse.cache_dir / "layouts"
+    columns = ["n_neighbors", "min_dist", "image_id", "x", "y"]
+    before = cell.warehouse.frame("layouts").sort("row").select(columns).collect()
+    step, version = STEPS["umap_layouts"], cell.warehouse.open_table("layouts").version
+    lay_out, made = layouts._lay_out, []
+
+    def dies(*arguments: Any) -> Any:
+        if made:
+            raise KeyboardInterrupt
+        made.append(arguments[1])
+        return lay_out(*arguments)
+
+    # One thread, so that it is known how far it came.
+    cell = replace(cell, project=ran.project.model_copy(update={"workers": 1}))
+    monkeypatch.setattr(layouts, "_lay_out", dies)
+    with pytest.raises(KeyboardInterrupt):
+        step.make(cell)
+    assert cell.warehouse.open_table("layouts").version == version
+    assert [path.name for path in folder.glob("*/*.npy")] == [f"{made[0]}.npy"]
+    again: list[int] = []
+    monkeypatch.setattr(layouts, "_lay_out", lambda *a: again.append(a[1]) or lay_out(*a))
+    step.make(cell)
+    assert made[0] not in again
+    assert len(again) == before["n_neighbors"].n_unique() - 1
+    assert not list(folder.glob("*"))
+    after = cell.warehouse.frame("layouts").sort("row").select(columns).collect()
+    assert after.equals(before)
