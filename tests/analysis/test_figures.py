@@ -15,6 +15,7 @@ from analysis.figures import (
     c_path_figure,
     confusion_figure,
     contrast_figure,
+    encoders_figure,
     layout_figure,
     leaderboard_figure,
     neighbors_figure,
@@ -358,3 +359,38 @@ def test_wrong_inputs_are_refused():
         audit_figure(audits().drop("expected"), title="t")
     with pytest.raises(ValueError, match="no query"):
         neighbors_figure([], title="t")
+
+
+def encoders(names=("a", "b") * 20):
+    rng = np.random.default_rng(0)
+    layout = rng.normal(size=(len(names), 2))
+    turned = layout @ np.array([[0.0, 1.0], [1.0, 0.0]]) + 9
+    columns = {"image_id": [f"i{i}" for i in range(len(names))], "label": names}
+    return pl.concat(
+        pl.DataFrame({"encoder": encoder, "x": points[:, 0], "y": points[:, 1], **columns})
+        for encoder, points in (
+            ("biomedclip", layout),
+            ("uni", turned),
+            ("zero", layout),
+            ("one", layout),
+            ("two", turned),
+        )
+    )
+
+
+def test_encoders_are_turned_alike(drawn):
+    figure, _ = drawn("layouts", lambda: encoders_figure(encoders(), colour_by="label", title="t"))
+    panels = {axes.get_title(): axes for axes in figure.axes if axes.collections}
+    assert list(panels) == ["biomedclip", "one", "two", "uni", "zero"]
+    first, other = (
+        np.vstack([points.get_offsets() for points in panels[name].collections]) for name in ("biomedclip", "uni")
+    )
+    np.testing.assert_allclose(first - first.mean(axis=0), other - other.mean(axis=0), atol=1e-5)
+    assert legend_of(figure) == ["a  20", "b  20"]
+
+
+@pytest.mark.parametrize(("form", "begins"), [("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_vector_figures_are_the_same_bytes(form, begins):
+    made = [layout_figure(layouts(["a", "b"] * 20), colour_by="label", title="t", form=form) for _ in range(2)]
+    assert made[0].startswith(begins)
+    assert made[0] == made[1]

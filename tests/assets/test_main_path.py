@@ -113,7 +113,10 @@ def test_the_layouts_hold_every_image_in_every_cell(ran: Ran) -> None:
     assert counts.height == 6
     assert set(counts["image_id"]) == {IMAGES}
     quality = ran.project.open().frame("layout_quality").collect()
-    assert quality["value"].min() > 0.7
+    assert quality.filter(metric="trustworthiness")["value"].min() > 0.7
+    assert set(quality["metric"]) == {
+        "trustworthiness", "continuity", "knn_preservation", "density_preservation",
+    }  # fmt: skip
 
 
 def test_neighbours_leave_out_the_image_and_its_patient(ran: Ran) -> None:
