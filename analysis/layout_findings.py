@@ -10,9 +10,8 @@ import polars as pl
 
 from analysis.arrays import encode
 from analysis.layout_clusters import (
-    Association,
     RecurringCluster,
-    association,
+    associations,
     find_clusters,
     recurring_clusters,
     shows,
@@ -161,16 +160,17 @@ def _association_rows(
     groups: IntArray,
     seed: int,
 ) -> pl.DataFrame:
-    found: list[tuple[tuple[int, float], str, Association]] = []
-    for setting, clusters in zip(settings, assignments, strict=True):
-        for name, column in attributes.items():
-            # What a background owes to going along with the label is not its own.
-            within = None if name == LABEL else attributes[LABEL].codes
-            found.append((setting, name, association(clusters, column.codes, groups, seed=seed, within=within)))
-    adjusted, shown = shows([result for _, _, result in found])
+    # What a background owes to going along with the label is not its own.
+    label = attributes[LABEL].codes
+    found = {
+        name: associations(assignments, column.codes, groups, seed=seed, within=None if name == LABEL else label)
+        for name, column in attributes.items()
+    }
+    adjusted = shows(found)
     rows = [
-        (*setting, name, METRIC, a.value, a.expected, a.p_value, p, is_shown, a.n_clusters, a.n, a.note)
-        for (setting, name, a), p, is_shown in zip(found, adjusted, shown, strict=True)
+        (*setting, name, METRIC, a.value, a.expected, a.p_value, p, shown, a.n_clusters, a.n, a.note)
+        for layout, setting in enumerate(settings)
+        for name, a, (p, shown) in ((name, found[name][layout], adjusted[name][layout]) for name in attributes)
     ]
     schema = {
         "n_neighbors": pl.Int32,
@@ -192,6 +192,8 @@ def _association_rows(
 def summarise_associations(associations: pl.DataFrame) -> pl.DataFrame:
     """Count per attribute the layouts that show it.
 
+    A layout without clusters shows nothing of an attribute that others are defined for: there its value is 0.
+
     Parameters
     ----------
     associations
@@ -200,20 +202,26 @@ def summarise_associations(associations: pl.DataFrame) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        ``attribute``, ``layouts`` that show it, ``layouts_in_all``, ``median``, ``expected`` and ``best`` value, and
-        ``n_neighbors`` and ``min_dist`` of the best; attributes that most layouts show first.
+        ``attribute``, ``layouts`` that show it, ``layouts_defined`` and ``layouts_in_all``, ``median`` and ``expected``
+        value over all, ``best`` value with its ``n``, ``p_adjusted``, ``n_neighbors`` and ``min_dist``, and ``note``
+        where none is defined; attributes that most layouts show first.
     """
     ordered = associations.sort("value", descending=True, nulls_last=True)
+    defined = pl.col("value").is_not_null().any()
     return (
         ordered.group_by("attribute", maintain_order=True)
         .agg(
             layouts=pl.col("shown").sum(),
+            layouts_defined=pl.col("value").count(),
             layouts_in_all=pl.len(),
-            median=pl.col("value").median(),
-            expected=pl.col("expected").median(),
+            median=pl.when(defined).then(pl.col("value").fill_null(0).median()),
+            expected=pl.when(defined).then(pl.col("expected").fill_null(0).median()),
             best=pl.col("value").first(),
+            n=pl.col("n").first(),
+            p_adjusted=pl.col("p_adjusted").first(),
             n_neighbors=pl.col("n_neighbors").first(),
             min_dist=pl.col("min_dist").first(),
+            note=pl.col("note").first(),
         )
         .sort("layouts", "best", "attribute", descending=[True, True, False], nulls_last=True)
     )

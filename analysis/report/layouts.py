@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from analysis.figures import encoders_figure
-from analysis.layout_findings import summarise_associations
+from analysis.layout_findings import LABEL, summarise_associations
 from analysis.layouts import nearness_to_reference
 from analysis.report.pictures import attribute_values, data_uri
 
@@ -29,13 +29,17 @@ def layout_sentences(associations: pl.DataFrame, clusters: pl.DataFrame) -> list
     if not associations.is_empty():
         for row in summarise_associations(associations).iter_rows(named=True):
             if row["best"] is None:
-                sentences.append(f"{row['attribute']}: undefined in all {row['layouts_in_all']} layouts.")
+                sentences.append(f"{row['attribute']}: {row['note']}, in all {row['layouts_in_all']} layouts.")
                 continue
+            chance = "by chance" if row["attribute"] == LABEL else "by chance given the label"
+            bare = row["layouts_in_all"] - row["layouts_defined"]
+            none = f" (in {bare} there are no clusters to compare, which counts as 0)" if bare else ""
             sentences.append(
                 f"{row['attribute']}: {row['layouts']} of {row['layouts_in_all']} layouts show clusters that go along "
-                f"with it; adjusted mutual information {row['median']:.2f} in the median layout, {row['expected']:.2f} "
-                f"expected by chance, at most {row['best']:.2f} (n_neighbors {row['n_neighbors']}, min_dist "
-                f"{row['min_dist']:g})."
+                f"with it{none}; adjusted mutual information {row['median']:.2f} in the median layout, "
+                f"{row['expected']:.2f} expected {chance}, at most {row['best']:.2f} (n_neighbors {row['n_neighbors']}"
+                f", min_dist {row['min_dist']:g}; n = {row['n']}, p = {row['p_adjusted']:.2g} adjusted over layouts and "
+                "attributes)."
             )
     if not clusters.is_empty():
         total = clusters["layouts_in_all"][0]

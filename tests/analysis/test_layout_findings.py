@@ -73,10 +73,35 @@ def test_a_single_layout_says_nothing_of_recurrence():
 def test_the_report_says_it_in_words():
     found = findings()
     word, label, recurring = layout_sentences(found.associations, found.clusters)
-    assert word.startswith("word: 3 of 3 layouts show clusters that go along with it")
+    assert word.startswith("word: 3 of 3 layouts show clusters that go along with it; adjusted mutual information 1.0")
+    assert "expected by chance given the label, at most" in word
+    assert word.endswith("; n = 119, p = 0.001 adjusted over layouts and attributes).")
+    assert "expected by chance, at most" in label
     assert label.startswith("label: 0 of 3 layouts")
     assert recurring.startswith("Clusters that recur in more than half of 3 layouts: 2; seen at one setting only")
     assert layout_sentences(pl.DataFrame(), pl.DataFrame()) == []
+
+
+def test_layouts_without_clusters_count_as_showing_nothing():
+    # Of six layouts one has clusters: of the others all that one can say is that they show nothing.
+    def row(place, **values):
+        setting = {"n_neighbors": place, "min_dist": 0.1, "attribute": "word", "n": 119}
+        return (
+            {"value": None, "expected": None, "p_adjusted": None, "shown": False, "note": "undefined: x"}
+            | setting
+            | values
+        )
+
+    shown = row(0, value=0.8, expected=0.02, p_adjusted=0.0005, shown=True, note="")
+    frame = pl.DataFrame([*(row(place) for place in range(1, 6)), shown])
+    [sentence] = layout_sentences(frame, pl.DataFrame())
+    assert sentence == (
+        "word: 1 of 6 layouts show clusters that go along with it (in 5 there are no clusters to compare, which counts "
+        "as 0); adjusted mutual information 0.00 in the median layout, 0.00 expected by chance given the label, at "
+        "most 0.80 (n_neighbors 0, min_dist 0.1; n = 119, p = 0.0005 adjusted over layouts and attributes)."
+    )
+    [sentence] = layout_sentences(frame.filter(~pl.col("shown")), pl.DataFrame())
+    assert sentence == "word: undefined: x, in all 5 layouts."
 
 
 def test_a_layout_that_lacks_an_image_is_refused():
