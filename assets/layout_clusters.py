@@ -7,15 +7,16 @@ from assets import display
 from assets.features import embeddings_version, group_parameters, read_features, user_errors
 from assets.step import Cell, Check, Made, Step
 from store.results import write_results
-from store.runs import data_version
+from store.runs import data_version, latest_run
 from store.schema import LAYOUT_ASSOCIATIONS, LAYOUT_CLUSTER_MEMBERS, LAYOUT_CLUSTERS, CounterstainError
 
 CLUSTERS_SHOWN = 12
 
 
 def _inputs(cell: Cell) -> dict[str, str]:
-    layouts = data_version(cell.warehouse, "layouts", dataset=cell.dataset, encoder=cell.encoder)
-    return {"layouts": layouts, **embeddings_version(cell)}
+    # As recorded when they were made: a study's grid has millions of rows to read.
+    made = latest_run(cell.warehouse, "umap_layouts", cell.dataset, cell.encoder)
+    return {"layouts": made["data_version"] if made else "", **embeddings_version(cell)}
 
 
 def _parameters(cell: Cell) -> dict[str, object]:

@@ -10,8 +10,10 @@ from analysis.figures.layouts import Form
 from analysis.layouts import nearness_to_reference
 from analysis.placing import place
 from analysis.report.pictures import attribute_values
+from assets import umap_layouts
 from assets.project import Project
 from assets.searching import encode_image
+from assets.step import Cell
 from store import Warehouse
 from store.schema import CounterstainError
 
@@ -30,7 +32,8 @@ def draw_grid(project: Project, dataset: str, encoder: str, *, colour_by: str, o
     if points.is_empty():
         raise CounterstainError(f"{dataset} x {encoder} has no layouts: materialize umap_layouts.")
     drawn = _coloured(warehouse, dataset, points, colour_by)
-    out.write_bytes(layout_figure(drawn, colour_by=colour_by, title=f"{dataset}, {encoder}, by {colour_by}", form=form))
+    title = f"{dataset}, {encoder}, by {colour_by}"
+    _write(out, layout_figure(drawn, colour_by=colour_by, title=title, form=form))
     return out
 
 
@@ -61,7 +64,7 @@ def draw_encoders(
     points = layouts.filter((pl.col("n_neighbors") == size) & (pl.col("min_dist") == distance)).collect()
     drawn = _coloured(warehouse, dataset, points, colour_by)
     title = f"{dataset}, n_neighbors {size}, min_dist {distance:g}, by {colour_by}"
-    out.write_bytes(encoders_figure(drawn, colour_by=colour_by, title=title, form=form))
+    _write(out, encoders_figure(drawn, colour_by=colour_by, title=title, form=form))
     return out
 
 
@@ -91,7 +94,7 @@ def place_image(
     Raises
     ------
     CounterstainError
-        If there is no such layout, or as `encode_image` says.
+        If there is no such layout, or it is not of the vectors as they are; or as `encode_image` says.
     """
     warehouse = project.open()
     setting = (pl.col("n_neighbors") == n_neighbors) & (pl.col("min_dist") == min_dist)
@@ -100,6 +103,12 @@ def place_image(
         raise CounterstainError(
             f"{dataset} x {encoder} has no layout of n_neighbors {n_neighbors}, min_dist {min_dist}: "
             '`counterstain sql "SELECT DISTINCT n_neighbors, min_dist FROM layouts"` lists them.'
+        )
+    # The same images may have other vectors by now: among these the layout says nothing of a new one.
+    if umap_layouts.STEP.state(Cell(project, warehouse, dataset, encoder)) != "current":
+        raise CounterstainError(
+            f"the layouts of {dataset} x {encoder} were made from other vectors or with other settings: run "
+            f"`counterstain materialize --dataset {dataset} --encoder {encoder} --asset umap_layouts`."
         )
     matrix = warehouse.vectors(encoder, dataset)
     placed = matrix.images.select("image_id").join(points, on="image_id", how="left", maintain_order="left")
@@ -117,6 +126,14 @@ def place_image(
         seed=project.seed,
     )
     return float(x), float(y)
+
+
+def _write(out: Path, picture: bytes) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(picture)
+    except OSError as error:
+        raise CounterstainError(f"{out} cannot be written: {error.strerror}.") from error
 
 
 def _form(out: Path) -> Form:

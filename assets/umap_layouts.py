@@ -1,5 +1,8 @@
 """``umap_layouts``: the grid of UMAP layouts of a cell, drawn by label and by each background attribute."""
 
+import hashlib
+from importlib.metadata import version
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -44,8 +47,16 @@ def _make(cell: Cell) -> Made:
     features = read_features(cell)
     n_neighbors, min_dist = _GRIDS[cell.project.layout_grid]
     progress = Progress("layouts", len(n_neighbors) * len(min_dist))
-    made_from = {**_inputs(cell), "min_dist": list(min_dist), "seed": cell.project.seed, "code": STEP.code_version}
-    kept = KeptLayouts(cell, made_from)
+    made_from = {
+        # Of the vectors as read: those in the store may have changed since.
+        "vectors": _digest(features.vectors),
+        "min_dist": list(min_dist),
+        "seed": cell.project.seed,
+        "code": STEP.code_version,
+        # Another version gives other bits, and rows of two would not be one grid.
+        **{name: version(name) for name in ("numba", "umap-learn")},
+    }
+    kept = KeptLayouts(cell, made_from, (len(min_dist), len(features.vectors), 2))
 
     def finished(n_neighbors: int, layouts: NDArray[np.float32]) -> None:
         kept.add(n_neighbors, layouts)
@@ -91,6 +102,12 @@ def _make(cell: Cell) -> Made:
         metadata=pictures,
         checks={"trustworthy": Check(worst >= MIN_TRUSTWORTHINESS, f"lowest trustworthiness {worst:.3f}")},
     )
+
+
+def _digest(vectors: NDArray[np.float32]) -> str:
+    described = hashlib.sha256(f"{vectors.shape} {vectors.dtype}".encode())
+    described.update(np.ascontiguousarray(vectors).data)
+    return described.hexdigest()
 
 
 def _points(layout: Layout, image_ids: pl.Series) -> pl.DataFrame:

@@ -38,8 +38,8 @@ def layout_sentences(associations: pl.DataFrame, clusters: pl.DataFrame) -> list
                 f"{row['attribute']}: {row['layouts']} of {row['layouts_in_all']} layouts show clusters that go along "
                 f"with it{none}; adjusted mutual information {row['median']:.2f} in the median layout, "
                 f"{row['expected']:.2f} expected {chance}, at most {row['best']:.2f} (n_neighbors {row['n_neighbors']}"
-                f", min_dist {row['min_dist']:g}; n = {row['n']}, p = {row['p_adjusted']:.2g} adjusted over layouts and "
-                "attributes)."
+                f", min_dist {row['min_dist']:g}; n = {row['n']}, p = {row['p_adjusted']:.2g} adjusted over layouts "
+                "and attributes)."
             )
     if not clusters.is_empty():
         total = clusters["layouts_in_all"][0]

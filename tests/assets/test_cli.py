@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from assets import umap_layouts
 from assets.cli import app
 from assets.project import Project
 from assets.registry import add_dataset
@@ -292,7 +293,7 @@ def test_two_partitions_at_once(tmp_path: Path) -> None:
 def test_layouts_are_drawn_compared_and_extended(ran: Ran, phantom_folder: Path, tmp_path: Path) -> None:
     place = ("layouts", "place", str(phantom_folder / "images" / "000003.png"), "--encoder", ENCODER)
     for ending, begins in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
-        out = tmp_path / f"grid.{ending}"
+        out = tmp_path / ending / f"grid.{ending}"
         words = ("phantoms", "--encoder", ENCODER, "--out", str(out), "--colour-by", "text_overlay")
         assert run(ran.project.warehouse, "layouts", "draw", *words).stdout == f"{out}\n"
         assert out.read_bytes().startswith(begins)
@@ -321,6 +322,16 @@ def test_layout_commands_say_what_is_wrong(ran: Ran, phantom_folder: Path, tmp_p
     assert "no layouts of n_neighbors 7, min_dist any" in run(warehouse, *compare, ok=False).message
     place = ("layouts", "place", image, "--encoder", ENCODER, "--dataset", "phantoms", "--n-neighbors", "7")
     assert "no layout of n_neighbors 7" in run(warehouse, *place, ok=False).message
+    (tmp_path / "file").touch()
+    draw = ("layouts", "draw", "phantoms", "--encoder", ENCODER, "--out", str(tmp_path / "file" / "a.png"))
+    assert "a.png cannot be written: " in run(warehouse, *draw, ok=False).message
+
+
+def test_nothing_is_placed_into_a_layout_of_other_vectors(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(umap_layouts, "data_version", lambda *_, **__: "of others")
+    place = ("layouts", "place", "a.png", "--encoder", ENCODER, "--dataset", "phantoms", "--n-neighbors", "50")
+    message = run(ran.project.warehouse, *place, ok=False).message
+    assert "were made from other vectors or with other settings: run `counterstain materialize" in message
 
 
 def test_clusters_of_layouts_are_stored(ran: Ran) -> None:

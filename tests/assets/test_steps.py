@@ -11,15 +11,18 @@ import pytest
 from PIL import Image
 
 from analysis import layouts
-from assets import display, materializing
+from assets import display, materializing, umap_layouts
 from assets.definitions import defs
+from assets.features import read_features
 from assets.project import Project
 from assets.registry import add_dataset
 from assets.step import Cell
 from assets.steps import STEPS
 from pipelines.sources import DataSet
 from store.embeddings import import_embeddings
+from store.runs import data_version
 from store.schema import CounterstainError
+from store.warehouse import Warehouse
 
 from .conftest import ENCODER, IMAGES, Ran
 
@@ -133,12 +136,56 @@ def test_a_killed_grid_goes_on_from_what_was_laid_out(ran: Ran, monkeypatch: pyt
     with pytest.raises(KeyboardInterrupt):
         step.make(cell)
     assert cell.warehouse.open_table("layouts").version == version
-    assert [path.name for path in folder.glob("*/*.npy")] == [f"{made[0]}.npy"]
+    assert [path.name for path in folder.rglob("*.npy")] == [f"{made[0]}.npy"]
     again: list[int] = []
     monkeypatch.setattr(layouts, "_lay_out", lambda *a: again.append(a[1]) or lay_out(*a))
     step.make(cell)
     assert made[0] not in again
     assert len(again) == before["n_neighbors"].n_unique() - 1
-    assert not list(folder.glob("*"))
+    assert not list(folder.rglob("*.npy"))
     after = cell.warehouse.frame("layouts").sort("row").select(columns).collect()
     assert after.equals(before)
+
+
+def test_layouts_are_kept_by_the_vectors_they_were_made_from(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped(Exception):
+        pass
+
+    def made_from(**changed: Any) -> Any:
+        seen = []
+
+        def stops(cell: Cell, described: Any, shape: Any) -> Any:
+            seen.append((described, shape))
+            raise Stopped
+
+        features = replace(read_features(cell), **changed)
+        with monkeypatch.context() as patch:
+            patch.setattr(umap_layouts, "read_features", lambda cell: features)
+            patch.setattr(umap_layouts, "KeptLayouts", stops)
+            with pytest.raises(Stopped):
+                STEPS["umap_layouts"].make(cell)
+        return seen[0]
+
+    cell = Cell(ran.project, ran.project.open(), "phantoms", ENCODER)
+    vectors = read_features(cell).vectors
+    first, shape = made_from()
+    assert shape == (2, len(vectors), 2)
+    assert {"numba", "umap-learn"} < set(first)
+    assert made_from()[0] == first
+    # The store may hold others by the time they are asked after: what counts is what was read.
+    for other in (vectors * np.float32(1.5), vectors[::-1], vectors[:-1]):
+        assert made_from(vectors=other)[0] != first
+    monkeypatch.setattr(umap_layouts, "version", lambda name: "0")
+    assert made_from()[0] != first
+
+
+def test_asking_for_the_state_of_clusters_reads_no_layouts(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Cell(ran.project, ran.project.open(), "phantoms", ENCODER)
+    recorded = STEPS["layout_clusters"].inputs(cell)["layouts"]
+    assert recorded == data_version(cell.warehouse, "layouts", dataset="phantoms", encoder=ENCODER)
+    read: list[str] = []
+    dataset = Warehouse.dataset
+    monkeypatch.setattr(Warehouse, "dataset", lambda self, name: read.append(name) or dataset(self, name))
+    assert STEPS["layout_clusters"].state(cell) == "current"
+    assert f"embeddings__{ENCODER}" in read
+    assert "layouts" not in read
