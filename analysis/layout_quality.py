@@ -82,8 +82,9 @@ class NeighborRanks:
         """Compare neighbourhoods in a layout with those in feature space.
 
         Trustworthiness is ``1 - 2 / (q k (2n - 3k - 1)) Σ max(0, rank(i, j) - k)`` over the `k` nearest j of each
-        query i in the layout, with ranks in feature space; continuity is the same with the two spaces exchanged. With
-        every row a query trustworthiness is `sklearn.manifold.trustworthiness`; with a sample it estimates it.
+        query i in the layout, with ranks in feature space; continuity is the same with the two spaces exchanged, images
+        at one distance sharing the mean of their ranks. With every row a query trustworthiness is
+        `sklearn.manifold.trustworthiness`; with a sample it estimates it.
 
         Parameters
         ----------
@@ -176,9 +177,13 @@ def _log_correlation(first: npt.NDArray[np.float64], second: npt.NDArray[np.floa
     return float(np.corrcoef(logs)[0, 1])
 
 
-def _count_nearer(coordinates: FloatArray, queries: IntArray, targets: IntArray) -> IntArray:
-    """Rank ``(q, k)`` of each target by distance from its query in a layout; 1 is the nearest."""
-    ranks = np.empty(targets.shape, dtype=np.int64)
+def _count_nearer(coordinates: FloatArray, queries: IntArray, targets: IntArray) -> npt.NDArray[np.float64]:
+    """Rank ``(q, k)`` of each target by distance from its query in a layout; 1 is the nearest.
+
+    Rows at one distance share the mean of their ranks: were they all to have the best, a layout that puts every image
+    on one spot would keep every neighbour.
+    """
+    ranks = np.empty(targets.shape, dtype=np.float64)
     squared = np.empty(len(coordinates))
     for row in range(len(queries)):
         query = queries[row]
@@ -191,9 +196,12 @@ def _count_nearer(coordinates: FloatArray, queries: IntArray, targets: IntArray)
         for column in range(targets.shape[1]):
             limit = squared[targets[row, column]]
             nearer = 0
+            as_near = 0
             for other in range(len(coordinates)):
                 nearer += squared[other] < limit
-            ranks[row, column] = nearer + 1
+                as_near += squared[other] == limit
+            # The target is as near as itself.
+            ranks[row, column] = nearer + (as_near + 1) / 2
     return ranks
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -37,8 +37,8 @@ MIN_IMAGES = 10
 # umap-learn's: more rounds where they are cheap.
 FEW_IMAGES, EPOCHS_OF_FEW, EPOCHS_OF_MANY = 10_000, 500, 200
 
-# One at a time: numba's own threads may not be started from two.
-_GRAPHS = threading.Lock()
+# Held around what umap-learn runs on numba's own threads: these may not be started from two.
+NUMBA_THREADS = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -139,10 +139,11 @@ def umap_grid(
     # The largest graph takes longest: last, it would leave the other threads idle.
     sizes = sorted({min(size, n - 1) for size in n_neighbors}, reverse=True)
     with ThreadPoolExecutor(workers) as pool:
+        futures = {pool.submit(row, size): size for size in sizes}
         try:
-            rows = dict(zip(sizes, pool.map(row, sizes), strict=True))
+            rows = {futures[future]: future.result() for future in as_completed(futures)}
         except BaseException:
-            # Begin no more: else the pool would make the rest before the error is seen.
+            # Whichever size failed: no other is begun.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     cells = [
@@ -216,8 +217,7 @@ def _lay_out(
     from analysis.umap_optimiser import optimise
 
     epochs = EPOCHS_OF_FEW if len(start) <= FEW_IMAGES else EPOCHS_OF_MANY
-    with _GRAPHS:
-        edges = _edges(neighbors.first(n_neighbors - 1), epochs)
+    edges = _edges(neighbors.first(n_neighbors - 1), epochs)
     parts = [curves[i : i + LANES] for i in range(0, len(curves), LANES)]
     return [layout for part in parts for layout in optimise(start, edges, part, epochs=epochs, seed=seed)]
 
@@ -233,15 +233,16 @@ def _edges(neighbors: Neighbors, epochs: int) -> Edges:
 
 
 def _fuzzy_graph(neighbors: Neighbors) -> Any:
-    """Fuzzy simplicial set as a sparse ``(n, n)`` matrix; lists are without the image itself."""
+    """Fuzzy simplicial set as a sparse ``(n, n)`` matrix; lists are without the image itself. One at a time."""
     own = np.arange(neighbors.n, dtype=np.int32)[:, None]
-    graph, _, _ = umap_learn().fuzzy_simplicial_set(
-        # Only its length is read when neighbours are given.
-        own,
-        neighbors.k + 1,
-        random_state=None,
-        metric="cosine",
-        knn_indices=np.hstack([own, neighbors.indices.astype(np.int32)]),
-        knn_dists=np.hstack([np.zeros((neighbors.n, 1), dtype=np.float32), neighbors.distances]),
-    )
+    with NUMBA_THREADS:
+        graph, _, _ = umap_learn().fuzzy_simplicial_set(
+            # Only its length is read when neighbours are given.
+            own,
+            neighbors.k + 1,
+            random_state=None,
+            metric="cosine",
+            knn_indices=np.hstack([own, neighbors.indices.astype(np.int32)]),
+            knn_dists=np.hstack([np.zeros((neighbors.n, 1), dtype=np.float32), neighbors.distances]),
+        )
     return graph

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.layouts import curve, umap_learn
+from analysis.layouts import NUMBA_THREADS, curve, umap_learn
 from analysis.neighbors import unit_vectors
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def _nearest(
 def _memberships(distances: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Membership ``(m, k)`` of each neighbour, so scaled that a row's sum is log2 k."""
     # The nearest is not given full membership here, as it is when a layout is made.
-    scales, nearest = umap_learn().smooth_knn_dist(distances, float(distances.shape[1]), local_connectivity=0.0)
+    with NUMBA_THREADS:
+        scales, nearest = umap_learn().smooth_knn_dist(distances, float(distances.shape[1]), local_connectivity=0.0)
     beyond = np.maximum(distances.astype(np.float64) - nearest[:, None], 0)
     memberships: npt.NDArray[np.float64] = np.exp(-beyond / np.maximum(scales, np.finfo(np.float32).tiny)[:, None])
     return memberships

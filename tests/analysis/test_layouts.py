@@ -1,4 +1,7 @@
+import threading
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from analysis.layouts import (
     turn,
     umap_grid,
 )
+from analysis.neighbors import cosine_neighbors
 from tests.worlds import mixed, null
 
 
@@ -103,6 +107,47 @@ def test_what_is_known_is_not_made_again(monkeypatch):
     for a, b in zip(whole, again, strict=True):
         np.testing.assert_array_equal(a.coordinates, b.coordinates)
         assert a.quality == b.quality
+
+
+def test_after_an_error_no_other_row_is_begun(monkeypatch):
+    begun, failed = [], threading.Event()
+
+    def lay_out(neighbors, size, *_):
+        begun.append(size)
+        if size == 30:
+            failed.set()
+            raise RuntimeError("of the second")
+        # The largest goes on for a while after the second has failed.
+        assert failed.wait(10)
+        time.sleep(0.3)
+        return [np.random.default_rng(size).normal(size=(240, 2)).astype(np.float32)]
+
+    monkeypatch.setattr(module, "_lay_out", lay_out)
+    sizes = (2, 3, 4, 5, 30, 40)
+    with pytest.raises(RuntimeError, match="of the second"):
+        umap_grid(mixed().vectors, n_neighbors=sizes, min_dist=(0.1,), seed=0, workers=2)
+    # The thread that failed may have taken up one more before the error was seen.
+    assert len(begun) <= 3
+
+
+def test_graphs_are_made_one_at_a_time(monkeypatch):
+    make, at_once, lock = module.umap_learn().fuzzy_simplicial_set, [0, 0], threading.Lock()
+
+    def watched(*arguments, **options):
+        with lock:
+            at_once[0] += 1
+            at_once[1] = max(at_once)
+        time.sleep(0.1)
+        made = make(*arguments, **options)
+        with lock:
+            at_once[0] -= 1
+        return made
+
+    monkeypatch.setattr(module.umap_learn(), "fuzzy_simplicial_set", watched)
+    neighbors = cosine_neighbors(mixed().vectors, 9)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(module._fuzzy_graph, [neighbors] * 3))
+    assert at_once == [0, 1]
 
 
 def test_cells_are_turned_not_scaled(grid):
