@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LABEL = "label"
 METRIC = "adjusted_mutual_information"
+# The best of many values agrees a little with any cluster: one that agrees less than this does not describe it.
+MIN_PHI = 0.3
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def _cluster_rows(
 def _description(
     members: BoolArray, attributes: Mapping[str, Categories]
 ) -> tuple[str | None, str | None, float | None]:
-    """Attribute and value that membership agrees with best, by the correlation phi of the two, where it is positive."""
+    """Attribute and value that membership agrees with best, by the correlation phi of the two; none below `MIN_PHI`."""
     best: tuple[str | None, str | None, float | None] = (None, None, None)
     for name, column in attributes.items():
         inside = members[column.known]
@@ -137,7 +139,7 @@ def _description(
             has = column.codes[column.known] == code
             if 0 < inside.sum() < len(inside) and 0 < has.sum() < len(has):
                 phi = float(np.corrcoef(inside, has)[0, 1])
-                if phi > (best[2] or 0):
+                if phi >= MIN_PHI and phi > (best[2] or 0):
                     best = (name, value, phi)
     return best
 

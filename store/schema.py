@@ -229,7 +229,7 @@ LAYOUT_CLUSTERS = _result_table(
         pa.field("min_dist_high", pa.float64()),
         pa.field("attribute", pa.string()),  # what describes it best; the label is one
         pa.field("attribute_value", pa.string()),
-        pa.field("phi", pa.float64()),
+        pa.field("phi", pa.float64()),  # null: no value agrees with it by 0.3 or more
         pa.field("note", pa.string()),
         pa.field("seed", pa.int64()),
     ],

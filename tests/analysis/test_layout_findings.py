@@ -65,6 +65,17 @@ def test_a_cluster_of_one_setting_is_called_that():
     assert 1 <= len(notes) <= 2
 
 
+def test_a_cluster_that_goes_along_with_nothing_is_not_described():
+    rng = np.random.default_rng(0)
+    # Of thirty values, the best agrees with a cluster by accident.
+    noise = {f"a{i}": [str(value) for value in rng.integers(3, size=120)] for i in range(10)}
+    found = layout_findings(points(), IDS, ["benign", "malignant"] * 60, noise, np.arange(120), seed=0)
+    inside = IDS.is_in(found.members.filter(cluster=0)["image_id"]).to_numpy()
+    best = max(np.corrcoef(inside, np.array(values) == value)[0, 1] for values in noise.values() for value in "012")
+    assert 0.1 < best < 0.3
+    assert found.clusters.row(0)[-4:-1] == (None, None, None)
+
+
 def test_a_single_layout_says_nothing_of_recurrence():
     found = findings(points().filter(pl.col("min_dist") == 0.5))
     assert found.clusters["note"].unique().to_list() == [""]
