@@ -37,6 +37,7 @@ bench: setup  ## Measure speed against named baselines
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/python benchmarks/linear_svc.py
 	$(BIN)/python benchmarks/layouts.py
+	$(BIN)/python benchmarks/neighbors.py
 
 clean:  ## Remove the environment and caches; warehouses stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.design import describe_cells
 from analysis.permutation import permute_codes
 from analysis.results import AuditResult
-from analysis.statistics import contingency, cramers_v, cramers_v_of_tables
+from analysis.statistics import cramers_v, cramers_v_of_tables
 
 if TYPE_CHECKING:
     from analysis.arrays import Categories, IntArray
 
 METRIC = "cramers_v"
-_CELLS_NAMED = 8
 
 
 def label_association(labels: Categories, confounder: Categories, groups: IntArray, *, seed: int) -> AuditResult:
@@ -53,7 +53,6 @@ def label_association(labels: Categories, confounder: Categories, groups: IntArr
     ]
     tables = np.stack(counts).reshape(-1, n_labels, n_backgrounds).astype(np.float64)
     chance = cramers_v_of_tables(tables)
-    table = contingency(labels.codes, confounder.codes)
     return AuditResult(
         METRIC,
         value,
@@ -61,14 +60,6 @@ def label_association(labels: Categories, confounder: Categories, groups: IntArr
         None,
         None,
         n,
-        _describe_empty(table, labels.names, confounder.names),
-        expected=float(np.nanmean(chance)),
+        describe_cells(labels, confounder),
+        expected=float(np.nanmean(chance)) if permuted.varies else None,
     )
-
-
-def _describe_empty(table: IntArray, labels: tuple[str, ...], backgrounds: tuple[str, ...]) -> str:
-    empty = [f"{labels[i]} with {backgrounds[j]}" for i, j in np.argwhere(table == 0)]
-    if not empty:
-        return "all combinations of label and background occur"
-    more = f" and {len(empty) - _CELLS_NAMED} more" if len(empty) > _CELLS_NAMED else ""
-    return f"no image of: {', '.join(empty[:_CELLS_NAMED])}{more}"

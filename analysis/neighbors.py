@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 
 # Distances held at once; with their argpartition about 400 MB.
 _BLOCK_ELEMENTS = 2**25
+# Rows from which comparing each pair once outweighs the compilation it needs; and the largest share of them listed.
+TILED_FROM = 4096
+_TILED_SHARE = 0.1
+# Rows and columns of a tile of products: 4 MB, which stays in cache until it is read.
+_TILE = 1024
+# Rows of the sample that thresholds are estimated from: so many, or a share of all, or room would grow with the rows.
+_SAMPLE = 2048
+_SAMPLED_SHARE = 1 / 16
+# What may be kept as it streams by; larger sets are compared row by row.
+_ROOM_BYTES = 2**30
+_NO_KEY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,13 @@ class Neighbors:
         if not 1 <= k <= self.k:
             raise ValueError(f"{k} neighbours asked for, but lists hold 1 to {self.k}")
         return Neighbors(self.indices[:, :k], self.distances[:, :k])
+
+    def padded(self, k: int) -> Neighbors:
+        """Return lists of at least `k` places, -1 at infinity where there is no neighbour."""
+        more = ((0, 0), (0, max(0, k - self.k)))
+        return Neighbors(
+            np.pad(self.indices, more, constant_values=-1), np.pad(self.distances, more, constant_values=np.inf)
+        )
 
     def among(self, keep: BoolArray) -> Neighbors:
         """Return the lists of the kept images with only kept images in them.
@@ -122,7 +140,7 @@ def unit_vectors(vectors: FloatArray) -> npt.NDArray[np.float32]:
 
 
 def cosine_neighbors(
-    vectors: FloatArray, k: int, *, groups: IntArray | None = None, block_rows: int = 1024
+    vectors: FloatArray, k: int, *, groups: IntArray | None = None, block_rows: int | None = None
 ) -> Neighbors:
     """Find the exact `k` nearest neighbours of every row by cosine distance.
 
@@ -136,7 +154,8 @@ def cosine_neighbors(
         ``(n,)`` codes. Rows of the same group are never neighbours, as images of one patient or slide
         resemble each other for reasons under no study.
     block_rows
-        Rows compared at once, lowered for large `n` so that memory stays bounded.
+        Compare so many rows with all at once, fewer for large `n` so that memory stays bounded. Unless given, large
+        sets are compared tile by tile, each pair once, which is faster and differs by rounding.
 
     Returns
     -------
@@ -156,15 +175,57 @@ def cosine_neighbors(
     if groups is not None and groups.shape != (n,):
         raise ValueError(f"groups must have shape ({n},), not {groups.shape}")
     k = min(k, max(n - 1, 0))
-    indices = np.full((n, k), -1, dtype=np.int64)
-    distances = np.full((n, k), np.inf, dtype=np.float32)
     if k == 0:
-        return Neighbors(indices, distances)
+        return Neighbors(np.empty((n, 0), dtype=np.int64), np.empty((n, 0), dtype=np.float32))
+    own = np.arange(n) if groups is None else groups
+    if block_rows is None and n >= TILED_FROM and k <= n * _TILED_SHARE:
+        return _tiled(unit, k, own)
+    return _by_rows(unit, k, own, np.arange(n), block_rows or 1024)
+
+
+def nearest_among(
+    unit: npt.NDArray[np.float32], strata: IntArray, k: int, *, groups: IntArray | None = None
+) -> Neighbors:
+    """Find the nearest neighbours of every row among the rows of its stratum.
+
+    Parameters
+    ----------
+    unit
+        ``(n, d)`` rows of length one.
+    strata
+        ``(n,)`` codes.
+    k
+        Neighbours per row; lists are padded where a stratum has fewer.
+    groups
+        ``(n,)`` codes; rows of the same group are never neighbours.
+
+    Returns
+    -------
+    Neighbors
+        ``(n, k)`` as `cosine_neighbors`; indices count all rows.
+    """
+    indices = np.full((len(unit), k), -1, dtype=np.int64)
+    distances = np.full((len(unit), k), np.inf, dtype=np.float32)
+    for stratum in np.unique(strata):
+        rows = np.flatnonzero(strata == stratum)
+        found = cosine_neighbors(unit[rows], k, groups=None if groups is None else groups[rows])
+        # The padding index -1 reads the last row, whatever it is.
+        indices[rows, : found.k] = np.where(found.indices >= 0, rows[found.indices], -1)
+        distances[rows, : found.k] = found.distances
+    return Neighbors(indices, distances)
+
+
+def _by_rows(unit: npt.NDArray[np.float32], k: int, groups: IntArray, queries: IntArray, block_rows: int) -> Neighbors:
+    """Return the lists of the rows `queries`, each compared with all rows at once."""
+    n = len(unit)
+    indices = np.full((len(queries), k), -1, dtype=np.int64)
+    distances = np.full((len(queries), k), np.inf, dtype=np.float32)
     first_copy = _first_copies(unit)
     is_copy = first_copy != np.arange(n)
     block_rows = max(1, min(block_rows, _BLOCK_ELEMENTS // n))
-    for start in range(0, n, block_rows):
-        rows = np.arange(start, min(start + block_rows, n))
+    for start in range(0, len(queries), block_rows):
+        part = slice(start, start + block_rows)
+        rows = queries[part]
         block = unit[rows] @ unit.T
         np.subtract(1, block, out=block)
         np.maximum(block, 0, out=block)
@@ -172,12 +233,83 @@ def cosine_neighbors(
         block[:, is_copy] = block[:, first_copy[is_copy]]
         if is_copy.any():
             block[first_copy[rows][:, None] == first_copy[None, :]] = 0
-        if groups is not None:
-            block[groups[rows][:, None] == groups[None, :]] = np.inf
+        block[groups[rows][:, None] == groups[None, :]] = np.inf
         block[np.arange(len(rows)), rows] = np.inf
-        indices[rows], distances[rows] = _smallest(block, k)
+        indices[part], distances[part] = _smallest(block, k)
     indices[np.isinf(distances)] = -1
     return Neighbors(indices, distances)
+
+
+def _tiled(unit: npt.NDArray[np.float32], k: int, groups: IntArray) -> Neighbors:
+    """Return the lists of all rows from the upper triangle of the product: a tile serves its rows and its columns.
+
+    What is nearer than a threshold is kept as it streams by, and only that is sorted. The threshold of a row is the
+    quantile of its distances to a sample of rows that a little more than k of all are expected to pass; the few rows of
+    which fewer pass, or more than there is room for, are compared once more with everything.
+    """
+    from analysis.neighbor_kernels import expand, keep_near
+
+    n = len(unit)
+    first_copy = _first_copies(unit)
+    # Copies stand in for one another: one is compared, and all are listed, at one distance.
+    kept = np.flatnonzero(first_copy == np.arange(n))
+    position = np.empty(n, dtype=np.int64)
+    position[kept] = np.arange(len(kept))
+    original = position[first_copy]
+    copied = np.bincount(original, minlength=len(kept)) > 1
+    distinct = unit if len(kept) == n else unit[kept]
+    # What stands for copies of several groups is excluded from no list as a whole.
+    group = np.where(copied, -1 - np.arange(len(kept)), np.unique(groups, return_inverse=True)[1][kept])
+    m = len(kept)
+
+    sample, quantile, room = _sampling(m, k)
+    if m * room * 8 > _ROOM_BYTES:
+        return _by_rows(unit, k, groups, np.arange(n), 1024)
+    near = np.empty(m, dtype=np.float32)
+    rows_at_once = max(1, min(1024, _BLOCK_ELEMENTS // len(sample)))
+    for start in range(0, m, rows_at_once):
+        part = slice(start, start + rows_at_once)
+        block = distinct[part] @ distinct[sample].T
+        block[group[part][:, None] == group[sample][None, :]] = -np.inf
+        near[part] = -np.partition(-block, quantile, axis=1)[:, quantile]
+
+    found = np.empty((m, room), dtype=np.int32)
+    products = np.empty((m, room), dtype=np.float32)
+    counts = np.zeros(m, dtype=np.int64)
+    for top in range(0, m, _TILE):
+        rows = distinct[top : top + _TILE]
+        for left in range(top, m, _TILE):
+            tile = rows @ distinct[left : left + _TILE].T
+            keep_near(tile, top, left, group, near, counts, found, products)
+
+    copies = np.argsort(original, kind="stable")
+    sizes = np.bincount(original, minlength=m)
+    # Copies fill a list beyond what was kept; a list they overfill is compared once more.
+    width = room + 4 * int(sizes.max())
+    indices = np.empty((n, k), dtype=np.int64)
+    distances = np.empty((n, k), dtype=np.float32)
+    rows_at_once = max(1, _BLOCK_ELEMENTS // (2 * width))
+    for start in range(0, n, rows_at_once):
+        images = np.arange(start, min(start + rows_at_once, n))
+        keys = np.full((len(images), width), _NO_KEY)
+        expand(images, counts, found, products, original, copies, np.cumsum(sizes), groups, keys)
+        keys = np.sort(keys, axis=1)[:, :k]
+        indices[images] = keys & np.uint64(0xFFFFFFFF)
+        distances[images] = (keys >> np.uint64(32)).astype(np.uint32).view(np.float32)
+        short = images[keys[:, -1] == _NO_KEY]
+        if len(short):
+            redone = _by_rows(unit, k, groups, short, 1024)
+            indices[short], distances[short] = redone.indices, redone.distances
+    return Neighbors(indices, distances)
+
+
+def _sampling(m: int, k: int) -> tuple[IntArray, int, int]:
+    """Return the sample of `m` rows, the place among its distances that is the threshold, and the room per row."""
+    step = max(1, min(m // _SAMPLE, round(1 / _SAMPLED_SHARE)))
+    sample = np.arange(step // 2, m, step)
+    share = k * len(sample) / m
+    quantile = min(len(sample) - 1, int(np.ceil(share + 3 * np.sqrt(share) + 4)))
+    return sample, quantile, min(m, int(1.3 * (quantile + 3 * np.sqrt(quantile)) * m / len(sample)) + 16)
 
 
 def _first_copies(rows: npt.NDArray[np.float32]) -> IntArray:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from analysis.arrays import IntArray
+    from analysis.arrays import FloatArray, IntArray
     from analysis.neighbors import Neighbors
+    from analysis.space import Space
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class AuditResult:
         The value expected by chance (mean over permutations); None where not defined.
     k
         Neighbours read per image; None for metrics that read none.
+    per_image
+        ``(n,)`` the metric of each image handed in, NaN where it has none; None for metrics of the whole only.
 
     Raises
     ------
@@ -49,12 +52,13 @@ class AuditResult:
     note: str
     expected: float | None = None
     k: int | None = None
+    per_image: FloatArray | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        for field in ("value", "ci_low", "ci_high", "p_value", "expected"):
-            number = getattr(self, field)
+        for name in ("value", "ci_low", "ci_high", "p_value", "expected"):
+            number = getattr(self, name)
             if number is not None and not math.isfinite(number):
-                raise ValueError(f"{self.metric}: {field} is {number}; an undefined number must be None")
+                raise ValueError(f"{self.metric}: {name} is {number}; an undefined number must be None")
         if self.value is None and not self.note:
             raise ValueError(f"{self.metric}: an undefined value needs a note that says why")
 
@@ -64,7 +68,7 @@ class AuditResult:
         return cls(metric, None, None, None, None, n, f"undefined: {reason}", k=k)
 
 
-class AuditFunction(Protocol):
+class ListAudit(Protocol):
     """Reads neighbour lists, reports metrics.
 
     All arrays are ``(n,)`` codes ≥ 0 without unknown values, aligned to the lists. `k` is the number of
@@ -85,6 +89,24 @@ class AuditFunction(Protocol):
         ...
 
 
+class SpaceAudit(Protocol):
+    """As `ListAudit`, and reads the vectors themselves."""
+
+    def __call__(
+        self,
+        neighbors: Neighbors,
+        labels: IntArray,
+        confounder: IntArray,
+        groups: IntArray,
+        *,
+        k: int,
+        seed: int,
+        space: Space,
+    ) -> list[AuditResult]:
+        """Audit one data set under one encoder."""
+        ...
+
+
 @dataclass(frozen=True)
 class Audit:
     """One way of looking at neighbour lists.
@@ -97,8 +119,24 @@ class Audit:
         The audit itself.
     reads_confounder
         False where only labels matter: such an audit runs once and is handed a constant confounder.
+    compares
+        Whether it sets label against background: such an audit is handed only the images on which the two can be
+        told apart (`analysis.design.comparable`).
+    space_function
+        In place of `function`, where the audit reads vectors; it is left out where there are none.
+
+    Raises
+    ------
+    ValueError
+        Unless there is just one of the two functions.
     """
 
     name: str
-    function: AuditFunction
+    function: ListAudit | None = None
     reads_confounder: bool = True
+    compares: bool = False
+    space_function: SpaceAudit | None = None
+
+    def __post_init__(self) -> None:
+        if (self.function is None) == (self.space_function is None):
+            raise ValueError(f"audit {self.name!r} must have one function, of lists or of vectors")

@@ -1,4 +1,4 @@
-"""Permutation, multiple testing, association of categories, and groups of dependent images."""
+"""Multiple testing, association of categories, and groups of dependent images."""
 
 from __future__ import annotations
 
@@ -10,30 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from analysis.arrays import Categorical, FloatArray, IntArray
-
-
-def permute_within(codes: IntArray, strata: IntArray, rng: np.random.Generator, *, permutations: int) -> IntArray:
-    """Shuffle codes among the rows of each stratum, many times.
-
-    Parameters
-    ----------
-    codes, strata
-        ``(n,)``.
-    rng
-        Source of randomness.
-    permutations
-        How many.
-
-    Returns
-    -------
-    ndarray
-        ``(permutations, n)``; in every row each stratum keeps its codes, in random order.
-    """
-    permuted = np.empty((permutations, len(codes)), dtype=codes.dtype)
-    for stratum in np.unique(strata):
-        rows = np.flatnonzero(strata == stratum)
-        permuted[:, rows] = rng.permuted(np.tile(codes[rows], (permutations, 1)), axis=1)
-    return permuted
 
 
 def benjamini_hochberg(p_values: FloatArray) -> FloatArray:

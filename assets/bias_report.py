@@ -15,10 +15,13 @@ from store.results import write_results
 from store.runs import data_version, latest_runs
 from store.schema import FINDINGS
 
-_SHOWN = ("umap_layouts", "layout_clusters", "svm_probes", "neighbor_audits", "leaderboard", "images")
+_SHOWN = (
+    "umap_layouts", "layout_clusters", "svm_probes", "neighbor_audits", "leaderboard", "images", "encoder_agreement",
+    "calibration",
+)  # fmt: skip
 _TABLES = (
     "probe_scores", "neighbor_audits", "neighbors", "leaderboard", "layouts", "layout_quality", "layout_associations",
-    "layout_clusters", "rejects", "findings",
+    "layout_clusters", "rejects", "findings", "encoder_agreement", "calibration",
 )  # fmt: skip
 
 
@@ -77,7 +80,7 @@ STEP = Step(
     group="findings",
     kinds=frozenset({"html", "lancedb"}),
     scope="all",
-    upstream=("images", "umap_layouts", "layout_clusters", "neighbor_audits", "leaderboard"),
+    upstream=("images", "umap_layouts", "layout_clusters", "neighbor_audits", "leaderboard", "encoder_agreement"),
     code_version="1",
     inputs=_inputs,
     parameters=lambda _: {},

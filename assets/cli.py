@@ -242,6 +242,43 @@ def search(
 
 
 @app.command()
+def explain(
+    image: Annotated[str, typer.Argument(help="An image file, or the id of a stored image.")],
+    encoder: Annotated[str, typer.Option(help="Whose idea of nearness.")],
+    dataset: Annotated[str, typer.Option(help="Among the images of this data set.")],
+    k: Annotated[int | None, typer.Option("-k", help="How many neighbours; else COUNTERSTAIN_K.")] = None,
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Say what the neighbours of an image have in common: the label, or a background."""
+    from assets.searching import explain_image
+
+    project = _project(warehouse)
+    shared, found = explain_image(project, encoder, image, dataset=dataset, k=k or project.k)
+    _print(shared.with_columns(pl.col("share", "share_in_data_set").round(2)))
+    _print(found.select("image_id", "distance", "label", "text_overlay", "overlay_text", "annotation", "uri"))
+
+
+@app.command()
+def calibrate(
+    repetitions: Annotated[
+        int | None, typer.Option(min=1, help="Sets with nothing planted; else COUNTERSTAIN_CALIBRATION_REPETITIONS.")
+    ] = None,
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Measure the audits' own error rates where the truth is known; minutes. The next report shows them."""
+    from assets import materializing
+
+    # A copy of the settings would not do: Dagster hands steps what they were made with.
+    given = {} if repetitions is None else {"COUNTERSTAIN_CALIBRATION_REPETITIONS": str(repetitions)}
+    project = Project.from_environment({**os.environ, **given}, warehouse=warehouse)
+    with materializing.dagster_instance(project) as instance:
+        materializing.materialize(project, instance, [], [], "calibration")
+    rates = project.open().frame("calibration").filter(pl.col("rejected").is_not_null(), pl.col("strength") == 0)
+    columns = ["world", "metric", "association", "images", "repetitions", "rejected", "rejected_ci_low"]
+    _print(rates.sort("row").select(*columns, "rejected_ci_high", "undefined").collect())
+
+
+@app.command()
 def correct(
     dataset: Annotated[str, typer.Argument(help="Data set.")],
     table: Annotated[Path, typer.Argument(help="CSV with a column image_id or uri, and those to correct.")],
@@ -391,7 +428,11 @@ def _answer(answer: pl.DataFrame, as_json: bool, as_csv: bool, shown: pl.DataFra
 
 
 def _print(frame: pl.DataFrame) -> None:
-    """Print a frame whole, as wide as it is."""
+    """Print a frame whole, as wide as it is, and control characters as their codes: words are read off images."""
+    texts = [name for name, kind in frame.schema.items() if kind == pl.String]
+    frame = frame.with_columns(
+        pl.Series(name, [_printable(value) for value in frame[name]], dtype=pl.String) for name in texts
+    )
     with pl.Config(
         tbl_rows=200, tbl_cols=-1, tbl_width_chars=10_000, fmt_str_lengths=300, tbl_hide_column_data_types=True,
         tbl_hide_dataframe_shape=True, tbl_formatting="UTF8_BORDERS_ONLY",
@@ -411,6 +452,12 @@ def _print_card(thing: Any) -> None:
             value = "; ".join(value)
         if value not in (None, ""):
             typer.echo(f"{field.name + ':':<13}{value}")
+
+
+def _printable(text: str | None) -> str | None:
+    if text is None or text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:

@@ -15,8 +15,8 @@ everything_for_a_cell = dg.define_asset_job(
 )
 findings = dg.define_asset_job(
     "findings",
-    selection=["leaderboard", "encoder_contrasts", "bias_report"],
-    description="The leaderboard, the planned contrasts and the bias report over all cells.",
+    selection=["leaderboard", "encoder_contrasts", "encoder_agreement", "bias_report"],
+    description="The leaderboard, the planned contrasts, which encoders agree, and the bias report over all cells.",
 )
 
 JOBS = [read_images, everything_for_a_cell, findings]

@@ -104,7 +104,8 @@ def materialize(
         cannot do its work; what was made before stays.
     """
     warehouse = project.open()
-    steps = [STEPS[name] for name in (STEPS if asset is None else upstream_of(asset))]
+    wanted = [name for name, step in STEPS.items() if not step.on_request] if asset is None else upstream_of(asset)
+    steps = [STEPS[name] for name in wanted]
     _check(warehouse, datasets, encoders, steps)
     sync_partitions(instance, warehouse)
     partitions = [

@@ -41,6 +41,8 @@ class Project(dg.ConfigurableResource[None]):
         Times the label's probes are done, each with its own split.
     seed
         Seed of every analysis.
+    calibration_repetitions
+        Sets with nothing planted on which each test is calibrated.
     """
 
     warehouse: str = "warehouse"
@@ -54,6 +56,7 @@ class Project(dg.ConfigurableResource[None]):
     k: int = Field(15, ge=1)
     repeats: int = Field(5, ge=1)
     seed: int = Field(0, ge=0)
+    calibration_repetitions: int = Field(200, ge=1)
 
     @classmethod
     def from_environment(

@@ -7,9 +7,12 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from analysis.explaining import what_neighbors_share
+from assets.features import Features, read_features
 from assets.partitions import known_encoders
 from assets.project import Project
-from pipelines.decoding import open_image, to_rgb
+from assets.step import Cell
+from pipelines.decoding import content_hash, open_image, to_rgb
 from pipelines.encoders import encoder_specs, load_encoder
 from pipelines.sources import UnreadableImageError, read_file
 from store import Warehouse
@@ -57,6 +60,47 @@ def encode_image(project: Project, encoder: str, path: Path) -> NDArray[np.float
     loaded = load_encoder(encoder, project.load_options())
     vector: NDArray[np.float32] = loaded.encode(torch.stack([loaded.preprocess(rgb)]))[0]
     return vector
+
+
+def explain_image(
+    project: Project, encoder: str, image: str, *, dataset: str, k: int
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return what the neighbours of an image have in common, and the neighbours; the image need not be in the store.
+
+    Neighbours of a stored image, given by its id or as a file of the same bytes, are of other groups.
+
+    Raises
+    ------
+    CounterstainError
+        As `search_image`, or if the data set has no labels.
+    """
+    warehouse = project.open()
+    features = read_features(Cell(project, warehouse, dataset, encoder))
+    row_of = {image_id: row for row, image_id in enumerate(features.images["image_id"])}
+    stored = _stored_id(image, features)
+    if stored is None:
+        found = search_image(project, encoder, image, dataset=dataset, k=k)
+    else:
+        own = features.groups[row_of[stored]]
+        mates = int((features.groups == own).sum())
+        found = warehouse.search(encoder, stored, dataset=dataset, k=k + mates)
+        others = [features.groups[row_of[each]] != own for each in found["image_id"]]
+        found = found.filter(pl.Series(others, dtype=pl.Boolean)).head(k)
+    rows = [row_of[image_id] for image_id in found["image_id"]]
+    return what_neighbors_share(rows, features.labels, features.backgrounds), found
+
+
+def _stored_id(image: str, features: Features) -> str | None:
+    """Return the id of the stored image that this names or is a copy of; None where there is none."""
+    path = Path(image)
+    if not path.is_file():
+        return image if image in features.images["image_id"] else None
+    try:
+        digest = content_hash(read_file(path))
+    except UnreadableImageError as error:
+        raise CounterstainError(f"{path}: {error}") from error
+    copies = features.images.filter(content_hash=digest)
+    return copies["image_id"][0] if copies.height else None
 
 
 def import_as_encoder(warehouse: Warehouse, encoder: str, dataset: str, vectors: Path, manifest: pl.DataFrame) -> int:

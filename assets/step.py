@@ -85,6 +85,8 @@ class Step:
         Makes one partition, and commits it.
     checks
         Names of the checks that `make` reports, with descriptions.
+    on_request
+        Made only where it is asked for by name.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Step:
     parameters: Callable[[Cell], Mapping[str, object]]
     make: Callable[[Cell], Made]
     checks: Mapping[str, str] = field(default_factory=dict)
+    on_request: bool = False
 
     def partition_of(self, dataset: str, encoder: str) -> tuple[str, str]:
         """Return the names of this step's partition within a cell."""

@@ -2,7 +2,9 @@
 
 from assets import (
     bias_report,
+    calibration,
     embeddings,
+    encoder_agreement,
     encoder_contrasts,
     images,
     layout_clusters,
@@ -27,6 +29,8 @@ STEPS: dict[str, Step] = {
         leaderboard,
         encoder_contrasts,
         published_comparison,
+        encoder_agreement,
+        calibration,
         bias_report,
     )
 }

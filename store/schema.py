@@ -319,6 +319,76 @@ NEIGHBOR_AUDITS = _result_table(
         pa.field("seed", pa.int64()),
     ],
 )
+NEIGHBOR_AUDIT_VALUES = _result_table(
+    "neighbor_audit_values",
+    [
+        pa.field("image_id", pa.string()),
+        pa.field("audit", pa.string()),
+        pa.field("confounder", pa.string()),
+        pa.field("metric", pa.string()),
+        pa.field("value", pa.float64()),
+    ],
+)
+TELLING_NEIGHBORS = _result_table(
+    "telling_neighbors",
+    [
+        pa.field("confounder", pa.string()),
+        pa.field("value", pa.string()),  # of the background attribute, which both images share
+        pa.field("image_id", pa.string()),
+        pa.field("label", pa.string()),
+        pa.field("neighbor_id", pa.string()),
+        pa.field("neighbor_label", pa.string()),
+        pa.field("distance", pa.float64()),
+        pa.field("match_distance", pa.float64()),  # of the nearest image that shares the label
+        pa.field("score", pa.float64()),
+    ],
+)
+NEAR_DUPLICATES = _result_table(
+    "near_duplicates",
+    [
+        pa.field("image_id", pa.string()),
+        pa.field("other_id", pa.string()),
+        pa.field("distance", pa.float64()),
+        pa.field("threshold", pa.float64()),
+        pa.field("same_label", pa.bool_()),
+        pa.field("same_split", pa.bool_()),
+    ],
+)
+ENCODER_AGREEMENT = _result_table(
+    "encoder_agreement",
+    [
+        pa.field("other_encoder", pa.string()),
+        pa.field("metric", pa.string()),
+        pa.field("k", pa.int32()),
+        pa.field("value", pa.float64()),
+        *_INTERVAL,
+        pa.field("expected", pa.float64()),
+        pa.field("n", pa.int64()),
+        pa.field("note", pa.string()),
+        pa.field("seed", pa.int64()),
+    ],
+    partition=(),
+)
+CALIBRATION = _result_table(
+    "calibration",
+    [
+        pa.field("world", pa.string()),  # phantoms | features
+        pa.field("metric", pa.string()),
+        pa.field("strength", pa.float64()),
+        pa.field("association", pa.float64()),
+        pa.field("images", pa.int32()),
+        pa.field("repetitions", pa.int32()),
+        pa.field("rejected", pa.float64()),  # share of repetitions with p <= alpha; null where there is no test
+        pa.field("rejected_ci_low", pa.float64()),
+        pa.field("rejected_ci_high", pa.float64()),
+        pa.field("alpha", pa.float64()),
+        pa.field("mean", pa.float64()),
+        pa.field("mean_expected", pa.float64()),
+        pa.field("undefined", pa.float64()),  # share of sets without p (or value); not among the repetitions
+        pa.field("seed", pa.int64()),
+    ],
+    partition=(),
+)
 LEADERBOARD = _result_table(
     "leaderboard",
     [
@@ -455,7 +525,8 @@ TABLES: Mapping[str, TableSpec] = {
     for t in (
         DATASETS, IMAGES, REJECTS, CORRECTIONS, IMPORTED_ENCODERS, LAYOUTS, LAYOUT_QUALITY, LAYOUT_CLUSTERS,
         LAYOUT_CLUSTER_MEMBERS, LAYOUT_ASSOCIATIONS, PROBE_SCORES, PROBE_PREDICTIONS, NEIGHBORS, NEIGHBOR_AUDITS,
-        LEADERBOARD, ENCODER_CONTRASTS, PUBLISHED_COMPARISON, FINDINGS, RUNS,
+        NEIGHBOR_AUDIT_VALUES, TELLING_NEIGHBORS, NEAR_DUPLICATES, ENCODER_AGREEMENT, CALIBRATION, LEADERBOARD,
+        ENCODER_CONTRASTS, PUBLISHED_COMPARISON, FINDINGS, RUNS,
     )
 }  # fmt: skip
 

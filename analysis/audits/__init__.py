@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from analysis.arrays import Categories, encode, require_aligned
 from analysis.association import label_association
+from analysis.design import comparable
 from analysis.discovery import discover
+from analysis.neighbors import cosine_neighbors
 from analysis.results import Audit, AuditResult
+from analysis.space import Space
 from analysis.statistics import benjamini_hochberg
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
-    from analysis.arrays import BoolArray, Categorical, IntArray
+    from analysis.arrays import BoolArray, Categorical, FloatArray, IntArray
     from analysis.neighbors import Neighbors
 
 SCHEMA = {
@@ -34,11 +38,35 @@ SCHEMA = {
     "note": pl.String,
     "seed": pl.Int64,
 }
+IMAGE_SCHEMA = {
+    "image": pl.Int64,
+    "audit": pl.String,
+    "confounder": pl.String,
+    "metric": pl.String,
+    "value": pl.Float64,
+}
 
 
 def discover_audits() -> dict[str, Audit]:
     """Return the audits of this folder by name; ValueError if two share a name."""
     return discover(__name__, "AUDIT", Audit)
+
+
+class AuditTables(NamedTuple):
+    """What the audits of one cell found.
+
+    Attributes
+    ----------
+    summary
+        One row per audit, confounder and metric, with the columns of `SCHEMA`; `confounder` is null for audits of the
+        label alone, `p_adjusted` is Benjamini-Hochberg over the whole frame. What the design supports comes first of
+        each confounder.
+    images
+        The metrics that single images have, `IMAGE_SCHEMA`; `image` is the row of the image.
+    """
+
+    summary: pl.DataFrame
+    images: pl.DataFrame
 
 
 def run_audits(
@@ -49,14 +77,33 @@ def run_audits(
     *,
     k: int,
     seed: int,
+    vectors: FloatArray | None = None,
 ) -> pl.DataFrame:
+    """Return the summary of `audit_cell`."""
+    return audit_cell(neighbors, labels, confounders, groups, k=k, seed=seed, vectors=vectors).summary
+
+
+def audit_cell(
+    neighbors: Neighbors,
+    labels: Categorical,
+    confounders: Mapping[str, Categorical],
+    groups: IntArray,
+    *,
+    k: int,
+    seed: int,
+    vectors: FloatArray | None = None,
+    only: Collection[str] | None = None,
+) -> AuditTables:
     """Run every audit on one data set under one encoder.
+
+    Audits that set label against background see only the images on which the two can be told apart
+    (`analysis.design.comparable`), and are undefined where there are none.
 
     Parameters
     ----------
     neighbors
-        ``(n, K)`` with ``K >= k``, own group left out. Where confounders have unknown values let K exceed
-        `k`: unknown images are struck from the lists, and the next ones move up.
+        ``(n, K)`` with ``K >= k``, own group left out. Images whose confounder is unknown are struck from the lists;
+        where that leaves them short and there are vectors, the known images are searched anew.
     labels
         ``(n,)`` strings (None is unknown) or codes (negative is unknown).
     confounders
@@ -67,13 +114,15 @@ def run_audits(
         Neighbours read per image.
     seed
         Seed of resamples and permutations.
+    vectors
+        ``(n, d)`` finite, non-zero rows; audits that read vectors are left out where there are none.
+    only
+        Names of the audits to run; all unless given.
 
     Returns
     -------
-    polars.DataFrame
-        One row per audit, confounder and metric, with the columns of `SCHEMA`; `confounder` is null for
-        audits of the label alone, `p_adjusted` is Benjamini-Hochberg over the whole frame. Images whose
-        label or confounder is unknown are left out, and `n` and `note` say so.
+    AuditTables
+        Images whose label or confounder is unknown are left out, and `n` and `note` say so.
 
     Raises
     ------
@@ -84,73 +133,114 @@ def run_audits(
     columns = {name: encode(values, what=f"confounder {name!r}") for name, values in confounders.items()}
     require_aligned(neighbors.n, labels=coded.codes, groups=groups, **{name: c.codes for name, c in columns.items()})
     neighbors.first(k)
-    audits = discover_audits()
+    space = None if vectors is None else Space.of(vectors)
     constant = Categories(np.zeros(neighbors.n, dtype=np.int64), ("all",))
-    rows = _run(audits, neighbors, coded, None, constant, groups, k=k, seed=seed)
-    for name, column in columns.items():
-        rows += _run(audits, neighbors, coded, name, column, groups, k=k, seed=seed)
-    frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-    tested = frame["p_value"].is_not_null().to_numpy()
-    adjusted = np.full(len(frame), np.nan)
-    adjusted[tested] = benjamini_hochberg(frame["p_value"].drop_nulls().to_numpy())
-    return frame.with_columns(p_adjusted=pl.Series(adjusted).fill_nan(None))
+    audits = [audit for name, audit in discover_audits().items() if only is None or name in only]
+    found: list[_Found] = []
+    for name, column in [(None, constant), *columns.items()]:
+        everything = _Case(neighbors, space, coded, column, groups)
+        found += _run(everything, name, audits, k=k, seed=seed)
+    summary = pl.DataFrame([each.row(seed) for each in found], schema=SCHEMA, orient="row")
+    tested = summary["p_value"].is_not_null().to_numpy()
+    adjusted = np.full(len(summary), np.nan)
+    adjusted[tested] = benjamini_hochberg(summary["p_value"].drop_nulls().to_numpy())
+    summary = summary.with_columns(p_adjusted=pl.Series(adjusted).fill_nan(None))
+    return AuditTables(summary, pl.concat([pl.DataFrame(schema=IMAGE_SCHEMA), *(each.images() for each in found)]))
 
 
-def _run(
-    audits: Mapping[str, Audit],
-    neighbors: Neighbors,
-    labels: Categories,
-    name: str | None,
-    confounder: Categories,
-    groups: IntArray,
-    *,
-    k: int,
-    seed: int,
-) -> list[tuple[object, ...]]:
+@dataclass(frozen=True)
+class _Case:
+    """What audits are handed, all aligned; `space` is None where there are no vectors."""
+
+    neighbors: Neighbors
+    space: Space | None
+    labels: Categories
+    confounder: Categories
+    groups: IntArray
+
+    def among(self, keep: BoolArray) -> _Case:
+        """Keep some images; values that no kept image has lose their code."""
+        if keep.all():
+            return self
+        lists = self.neighbors.among(keep)
+        space = None if self.space is None else self.space.among(keep)
+        groups = self.groups[keep]
+        if space is not None and len(groups) > 1 and (lists.indices[:, -1] < 0).any():
+            full = cosine_neighbors(space.unit, lists.k, groups=groups)
+            lists = full.padded(lists.k)
+        return _Case(lists, space, _among(self.labels, keep), _among(self.confounder, keep), groups)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A result, and where it stands."""
+
+    audit: str
+    confounder: str | None
+    result: AuditResult
+    note: str
+    rows: IntArray
+
+    def row(self, seed: int) -> tuple[object, ...]:
+        r = self.result
+        numbers = (r.k, r.value, r.expected, r.ci_low, r.ci_high, r.p_value, None, r.n)
+        return (self.audit, self.confounder, r.metric, *numbers, self.note, seed)
+
+    def images(self) -> pl.DataFrame:
+        if self.result.per_image is None:
+            return pl.DataFrame(schema=IMAGE_SCHEMA)
+        defined = np.isfinite(self.result.per_image)
+        values = {"image": self.rows[defined], "value": self.result.per_image[defined]}
+        names = {"audit": self.audit, "confounder": self.confounder, "metric": self.result.metric}
+        frame = pl.DataFrame(values).with_columns(pl.lit(text, pl.String).alias(name) for name, text in names.items())
+        return frame.select(*IMAGE_SCHEMA).cast(pl.Schema(IMAGE_SCHEMA))
+
+
+def _run(everything: _Case, name: str | None, audits: list[Audit], *, k: int, seed: int) -> list[_Found]:
     """Run the audits that read this confounder (None: those of the label alone) where it is known."""
-    keep = labels.known & confounder.known
-    known = neighbors.among(keep)
-    y, c, g = _among(labels, keep), _among(confounder, keep), groups[keep]
-    results = [
-        (audit.name, result)
-        for audit in audits.values()
-        if audit.reads_confounder == (name is not None)
-        for result in audit.function(known, y.codes, c.codes, g, k=k, seed=seed)
-    ]
+    known = everything.labels.known & everything.confounder.known
+    case = everything.among(known)
+    rows = np.flatnonzero(known)
+    left_out = f"{len(known) - len(rows)} of {len(known)} images left out, label or background unknown"
+    outside = [left_out] if len(rows) < len(known) else []
+    found = []
+    part, part_rows, apart = case, rows, ""
     if name is not None:
-        results.append(("association", label_association(y, c, g, seed=seed)))
-    left_out = int(np.sum(~keep))
-    short = int(np.sum(known.indices[:, k - 1] < 0))
-    rows = []
-    for audit, result in results:
-        note = result.note
-        if left_out:
-            note += f"; {left_out} of {len(keep)} images left out, label or background unknown"
-        if short and result.k is not None:
-            note += f"; {short} images list fewer than {k} neighbours"
-        rows.append(_row(audit, name, result, note, seed))
-    return rows
+        association = label_association(case.labels, case.confounder, case.groups, seed=seed)
+        found.append(_Found("association", name, association, "; ".join([association.note, *outside]), rows))
+        told = comparable(case.labels, case.confounder, case.groups)
+        apart = told.note
+        if told.keep.any():
+            part, part_rows = case.among(told.keep), rows[told.keep]
+    for audit in audits:
+        if audit.reads_confounder != (name is not None) or (audit.space_function and case.space is None):
+            continue
+        here, here_rows = (part, part_rows) if audit.compares else (case, rows)
+        short = int(np.sum(here.neighbors.indices[:, k - 1] < 0))
+        for result in _results(audit, here, k=k, seed=seed):
+            notes = [result.note, *outside]
+            shown = result
+            if audit.compares and apart:
+                if len(part_rows) == len(rows) and min(len(case.labels.names), len(case.confounder.names)) > 1:
+                    shown = AuditResult.undefined(result.metric, apart, n=0, k=result.k)
+                    notes = [shown.note, *outside]
+                elif len(part_rows) < len(rows):
+                    notes.append(apart)
+            if short and result.k is not None:
+                notes.append(f"{short} images list fewer than {k} neighbours")
+            found.append(_Found(audit.name, name, shown, "; ".join(notes), here_rows))
+    return found
+
+
+def _results(audit: Audit, case: _Case, *, k: int, seed: int) -> list[AuditResult]:
+    lists = case.neighbors, case.labels.codes, case.confounder.codes, case.groups
+    if audit.function is not None:
+        return audit.function(*lists, k=k, seed=seed)
+    if audit.space_function is None or case.space is None:
+        return []
+    return audit.space_function(*lists, k=k, seed=seed, space=case.space)
 
 
 def _among(column: Categories, keep: BoolArray) -> Categories:
-    """Keep some rows; values that no kept row has lose their code."""
     used, codes = np.unique(column.codes[keep], return_inverse=True)
     return Categories(codes.astype(np.int64), tuple(column.names[code] for code in used))
-
-
-def _row(audit: str, confounder: str | None, result: AuditResult, note: str, seed: int) -> tuple[object, ...]:
-    return (
-        audit,
-        confounder,
-        result.metric,
-        result.k,
-        result.value,
-        result.expected,
-        result.ci_low,
-        result.ci_high,
-        result.p_value,
-        None,
-        result.n,
-        note,
-        seed,
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from analysis.agreement import neighbor_agreement
+from analysis.agreement import agreement_by_k, neighbor_agreement
 from analysis.results import Audit, AuditResult
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def confounder_agreement(
     Returns
     -------
     list of AuditResult
-        ``confounder_agreement``; p is small where the background clusters.
+        ``confounder_agreement``; p is small where the background clusters. ``confounder_agreement_by_k``, untested, at
+        other sizes.
 
     Raises
     ------
@@ -44,7 +45,10 @@ def confounder_agreement(
         If ``k > K``.
     """
     return [
-        neighbor_agreement(neighbors, confounder, groups, metric="confounder_agreement", k=k, seed=seed, within=labels)
+        neighbor_agreement(neighbors, confounder, groups, metric="confounder_agreement", k=k, seed=seed, within=labels),
+        *agreement_by_k(
+            neighbors, confounder, groups, metric="confounder_agreement_by_k", k=k, seed=seed, within=labels
+        ),
     ]
 
 

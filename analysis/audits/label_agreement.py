@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from analysis.agreement import neighbor_agreement
+from analysis.agreement import agreement_by_k, neighbor_agreement
 from analysis.results import Audit, AuditResult
 
 if TYPE_CHECKING:
@@ -37,14 +37,17 @@ def label_agreement(
     Returns
     -------
     list of AuditResult
-        ``label_agreement``; p is small where labels cluster.
+        ``label_agreement``; p is small where labels cluster. ``label_agreement_by_k``, untested, at other sizes.
 
     Raises
     ------
     ValueError
         If ``k > K``.
     """
-    return [neighbor_agreement(neighbors, labels, groups, metric="label_agreement", k=k, seed=seed)]
+    return [
+        neighbor_agreement(neighbors, labels, groups, metric="label_agreement", k=k, seed=seed),
+        *agreement_by_k(neighbors, labels, groups, metric="label_agreement_by_k", k=k, seed=seed),
+    ]
 
 
 AUDIT = Audit("label_agreement", label_agreement, reads_confounder=False)

@@ -16,7 +16,6 @@ from analysis.bias_probes.held_out import (
     grouped_folds,
     predict_held_out,
 )
-from analysis.permutation import permute_codes
 
 if TYPE_CHECKING:
     from analysis.bias_probes.case import BiasScore, Case
@@ -44,12 +43,16 @@ def shuffled(case: Case) -> list[BiasScore]:
     headings = [Heading("label", "shuffled", "all", metric) for metric in METRICS]
     rows = np.flatnonzero(case.labels.known)
     groups = case.groups[rows]
-    permuted = permute_codes(case.labels.codes[rows], groups, seed=case.seed, permutations=SHUFFLES)
+    # Unlike an audit's test, a control asks for labels that say nothing, not for as many of each: units of any size
+    # change places, or where size goes with the label nothing would be shuffled.
+    n_labels = len(case.labels.names)
+    units, unit = np.unique(groups * n_labels + case.labels.codes[rows], return_inverse=True)
+    rng = np.random.default_rng(case.seed)
     parts = []
     try:
-        for number, codes in enumerate(permuted.codes.T.astype(np.int64)):
+        for number in range(SHUFFLES):
             labels = np.full_like(case.labels.codes, -1)
-            labels[rows] = codes[permuted.unit]
+            labels[rows] = rng.permutation(units % n_labels)[unit]
             folds = grouped_folds(rows, labels[rows], groups, case.labels.names, seed=case.seed + number)
             parts.append(predict_held_out(case.vectors, labels, case.groups, folds))
     except TooFewError as error:

@@ -1,20 +1,25 @@
 """Figures as PNG bytes, from frames read from the store. No window, no global state."""
 
-from analysis.figures.audits import audit_figure
+from analysis.figures.audits import SHOWN_METRICS, audit_figure
 from analysis.figures.c_path import c_path_figure
+from analysis.figures.calibration import calibration_figure
 from analysis.figures.comparison import comparison_figure
 from analysis.figures.confusion import confusion_figure
 from analysis.figures.contact_sheet import SheetRow, Tile, neighbors_figure
 from analysis.figures.contrasts import contrast_figure
+from analysis.figures.encoder_agreement import agreement_figure
 from analysis.figures.image_grid import image_grid_figure
 from analysis.figures.layouts import encoders_figure, layout_figure
 from analysis.figures.leaderboard import leaderboard_figure
 
 __all__ = [
+    "SHOWN_METRICS",
     "SheetRow",
     "Tile",
+    "agreement_figure",
     "audit_figure",
     "c_path_figure",
+    "calibration_figure",
     "comparison_figure",
     "confusion_figure",
     "contrast_figure",

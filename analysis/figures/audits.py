@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SIGNIFICANT = 0.05
+# One panel each; what else the audits measure is in the tables.
+SHOWN_METRICS = ("label_agreement", "confounder_agreement", "robustness_index", "background_within_label", "bras")
+_TITLES = {"confounder_agreement": "background agreement", "bras": "BRAS (1: mixed)"}
 _LABEL_COLOUR, _CONFOUNDER_COLOUR = PALETTE[0], PALETTE[3]
 
 
@@ -54,7 +57,9 @@ def audit_figure(frame: pl.DataFrame, *, title: str) -> bytes:
     axes = figure.subplots(1, len(metrics), squeeze=False)
     for i, (panel, metric) in enumerate(zip(axes.flat, metrics, strict=True)):
         _panel(panel, frame.filter(metric=metric), keys[i])
-        panel.set_title(shorten(metric.replace("_", " ")), fontsize=11, color=INK, parse_math=False)
+        panel.set_title(
+            shorten(_TITLES.get(metric, metric.replace("_", " "))), fontsize=11, color=INK, parse_math=False
+        )
         # Rows are as far apart in every panel; the first is on top.
         panel.set_ylim(most - 0.4, -0.6)
         if i and keys[i] == keys[i - 1]:

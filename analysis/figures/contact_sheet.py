@@ -54,7 +54,7 @@ class SheetRow:
     neighbors: tuple[Tile, ...]
 
 
-def neighbors_figure(rows: Sequence[SheetRow], *, title: str) -> bytes:
+def neighbors_figure(rows: Sequence[SheetRow], *, title: str, background: str = "the background") -> bytes:
     """Draw each query with its neighbours in a row.
 
     Parameters
@@ -63,6 +63,8 @@ def neighbors_figure(rows: Sequence[SheetRow], *, title: str) -> bytes:
         Queries; lists may differ in length.
     title
         Heading, taken literally.
+    background
+        The attribute that `Tile.shares_confounder` is about, for the legend.
 
     Returns
     -------
@@ -87,7 +89,7 @@ def neighbors_figure(rows: Sequence[SheetRow], *, title: str) -> bytes:
         for panel in axes[i, 1 + len(row.neighbors) :]:
             panel.set_axis_off()
     figure.suptitle(shorten(title, int(width * 10)), fontsize=12, color=INK, parse_math=False)
-    figure.legend(*_handles(), loc="outside lower center", ncols=3, fontsize=8.5, frameon=False)
+    figure.legend(*_handles(background), loc="outside lower center", ncols=3, fontsize=8.5, frameon=False)
     plain_legend(figure.legends[0])
     return to_png(figure)
 
@@ -127,10 +129,10 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
         return np.full((8, 8, 3), 200, dtype=np.uint8)
 
 
-def _handles() -> tuple[list[Artist], list[str]]:
+def _handles(background: str) -> tuple[list[Artist], list[str]]:
     from matplotlib.lines import Line2D
 
     handles: list[Artist] = [
         Line2D([], [], color=colour, linestyle=dash, linewidth=2.8) for colour, dash in _FRAMES.values()
     ]
-    return handles, list(_FRAMES)
+    return handles, [text.replace("the background", shorten(background, 24)) for text in _FRAMES]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from analysis.figures import SHOWN_METRICS
 from analysis.report.layouts import layout_sentences
 from analysis.report.pictures import (
     attribute_values,
@@ -14,7 +15,7 @@ from analysis.report.pictures import (
     layout_picture,
     neighbors_picture,
 )
-from analysis.report.tables import SEEN, seen_backgrounds, telling_neighbors
+from analysis.report.tables import SEEN, seen_backgrounds, sheet_attributes, telling_neighbors
 from analysis.verdicts import adjust_p_values
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ Row = dict[str, Any]
 LAYOUT_PICTURES = 48
 SEVERAL_PANELS = 12
 NEIGHBOR_SHEETS = 24
+# Metrics in the first table of a cell; the others follow folded.
+_FOREMOST = ("cramers_v", *SHOWN_METRICS)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,14 @@ class Picture:
 
     uri: str
     caption: str
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Images with neighbours that share one attribute."""
+
+    attribute: str
+    uri: str
 
 
 @dataclass(frozen=True)
@@ -61,9 +72,9 @@ class CellView:
     strata: list[Strata]
     strata_protocol: str
     audits: list[Row]
+    more_audits: list[Row]
     audit_picture: str | None
-    neighbors_picture: str | None
-    neighbors_attributes: list[str]
+    sheets: list[Sheet]
 
 
 def cell_views(tables: ReportTables) -> list[CellView]:
@@ -85,6 +96,7 @@ def _cell_view(
 ) -> CellView:
     findings = tables.of_cell("findings", dataset, encoder)
     own = audits if audits.is_empty() else audits.filter(dataset=dataset, encoder=encoder)
+    rows = list(own.iter_rows(named=True))
     protocol, overall, strata = label_strata(tables.of_cell("probe_scores", dataset, encoder))
     return CellView(
         dataset=dataset,
@@ -103,19 +115,25 @@ def _cell_view(
         overall=overall,
         strata=strata,
         strata_protocol=protocol,
-        audits=list(own.iter_rows(named=True)),
+        audits=[row for row in rows if row["metric"] in _FOREMOST],
+        more_audits=[row for row in rows if row["metric"] not in _FOREMOST],
         audit_picture=audit_picture(own, title=f"{dataset}, {encoder}"),
-        neighbors_picture=_sheet(tables, dataset, encoder) if with_sheet else None,
-        neighbors_attributes=seen_backgrounds(tables.findings, dataset, encoder),
+        sheets=_sheets(tables, dataset, encoder) if with_sheet else [],
     )
 
 
-def _sheet(tables: ReportTables, dataset: str, encoder: str) -> str | None:
+def _sheets(tables: ReportTables, dataset: str, encoder: str) -> list[Sheet]:
+    """Draw the most telling neighbours by attribute: one sheet for each, or frames would mix what is shared."""
     lists = tables.of_cell("neighbors", dataset, encoder)
     if lists.is_empty():
-        return None
-    shown = telling_neighbors(lists, seen_backgrounds(tables.findings, dataset, encoder))
-    return neighbors_picture(shown, tables, dataset) if shown.height else None
+        return []
+    sheets = []
+    for attribute in sheet_attributes(lists, seen_backgrounds(tables.findings, dataset, encoder)):
+        shown = telling_neighbors(lists, attribute)
+        uri = neighbors_picture(shown, tables, dataset, attribute) if shown.height else None
+        if uri:
+            sheets.append(Sheet(attribute, uri))
+    return sheets
 
 
 def label_strata(scores: pl.DataFrame) -> tuple[str, Row | None, list[Strata]]:

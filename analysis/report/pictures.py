@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.figures import SheetRow, Tile, audit_figure, layout_figure, leaderboard_figure, neighbors_figure
+from analysis.figures import (
+    SHOWN_METRICS,
+    SheetRow,
+    Tile,
+    agreement_figure,
+    audit_figure,
+    calibration_figure,
+    layout_figure,
+    leaderboard_figure,
+    neighbors_figure,
+)
 from analysis.layouts import COARSE_MIN_DIST, COARSE_N_NEIGHBORS
 
 if TYPE_CHECKING:
@@ -91,7 +101,18 @@ def audit_picture(audits: pl.DataFrame, *, title: str) -> str | None:
     """Draw a cell's audits against chance; None where no background is audited."""
     if audits.is_empty() or audits["confounder"].null_count() == audits.height:
         return None
-    return data_uri(audit_figure(audits.filter(pl.col("audit") != "association"), title=title))
+    shown = audits.filter(pl.col("metric").is_in(SHOWN_METRICS))
+    return data_uri(audit_figure(shown, title=title)) if shown.height else None
+
+
+def agreement_picture(rows: pl.DataFrame) -> str | None:
+    """Draw which encoders agree; None where there are no two."""
+    return None if rows.is_empty() else data_uri(agreement_figure(rows))
+
+
+def calibration_picture(rows: pl.DataFrame) -> str | None:
+    """Draw the audits' own error rates; None where they were not calibrated."""
+    return None if rows.is_empty() else data_uri(calibration_figure(rows))
 
 
 def leaderboard_picture(rows: pl.DataFrame, *, metric: str) -> str | None:
@@ -99,8 +120,8 @@ def leaderboard_picture(rows: pl.DataFrame, *, metric: str) -> str | None:
     return None if rows.is_empty() else data_uri(leaderboard_figure(rows, metric=metric))
 
 
-def neighbors_picture(shown: pl.DataFrame, tables: ReportTables, dataset: str) -> str | None:
-    """Draw images with their neighbours; None where there is no thumbnail of any."""
+def neighbors_picture(shown: pl.DataFrame, tables: ReportTables, dataset: str, attribute: str) -> str | None:
+    """Draw images with their neighbours, framed by label and attribute; None where there is no thumbnail of any."""
     images = tables.of_dataset("images", dataset)
     labels = {} if images.is_empty() else dict(images.select("image_id", "label").iter_rows())
     rows = []
@@ -119,4 +140,5 @@ def neighbors_picture(shown: pl.DataFrame, tables: ReportTables, dataset: str) -
         rows.append(SheetRow(query, tuple(tiles)))
     if not rows:
         return None
-    return data_uri(neighbors_figure(rows, title="Images and their nearest neighbours"), photographs=True)
+    figure = neighbors_figure(rows, title=f"Nearest neighbours, by label and {attribute}", background=attribute)
+    return data_uri(figure, photographs=True)

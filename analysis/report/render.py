@@ -11,7 +11,7 @@ import polars as pl
 from analysis.evidence import format_interval, format_number, format_p
 from analysis.report.cells import cell_views
 from analysis.report.layouts import encoders_picture
-from analysis.report.pictures import leaderboard_picture
+from analysis.report.pictures import agreement_picture, calibration_picture, leaderboard_picture
 from analysis.report.provenance import latest_runs, seeds, time_span
 from analysis.report.summary import BADGES, encoder_verdicts, in_words, overview
 
@@ -26,7 +26,20 @@ _TABLES_OF = {
     "leaderboard": "leaderboard",
     "findings": "bias_report",
 }
-METRIC_NAMES = {"cramers_v": "Cramér's V", "confounder_agreement": "background agreement"}
+METRIC_NAMES = {
+    "cramers_v": "Cramér's V",
+    "confounder_agreement": "background agreement",
+    "confounder_agreement_by_k": "background agreement by k",
+    "bras": "BRAS",
+    "mari": "MaRI",
+    "croma_median": "CRoMa, median",
+    "croma_tail": "CRoMa, lowest tenth",
+    "croma_dominated": "CRoMa, share ≤ 0",
+    "ilisi": "iLISI",
+    "clisi": "cLISI",
+    "kbet": "kBET",
+    "pcr": "PCR",
+}
 COPIES_SHOWN = 20
 REJECTS_SHOWN = 40
 
@@ -68,6 +81,9 @@ def render_report(tables: ReportTables) -> str:
         cell_anchors={(cell.dataset, cell.encoder): f"cell-{i}" for i, cell in enumerate(cells)},
         boards=leaderboards(tables.leaderboard),
         board_picture=leaderboard_picture(_drawn(tables.leaderboard), metric="macro F1"),
+        agreement_picture=agreement_picture(tables.encoder_agreement),
+        calibration_picture=calibration_picture(tables.calibration),
+        false_positives=_false_positives(tables.calibration),
         copies=exact_copies(tables.images),
         copies_shown=COPIES_SHOWN,
         rejects=list(tables.rejects.head(REJECTS_SHOWN).iter_rows(named=True)),
@@ -121,6 +137,16 @@ def exact_copies(images: pl.DataFrame) -> list[dict[str, Any]]:
         .filter(pl.col("uri").list.len() > 1)
     )
     return list(copies.sort("disagree", descending=True, maintain_order=True).iter_rows(named=True))
+
+
+def _false_positives(calibration: pl.DataFrame) -> dict[str, Any] | None:
+    """Sum up the tests of sets in which nothing is planted."""
+    if calibration.is_empty():
+        return None
+    null = calibration.filter(pl.col("rejected").is_not_null(), strength=0)
+    tests = int(null["repetitions"].sum())
+    rejected = float(null.select(pl.col("rejected").dot("repetitions")).item()) if tests else 0.0
+    return {"tests": tests, "rate": rejected / tests} if tests else None
 
 
 def _drawn(leaderboard: pl.DataFrame) -> pl.DataFrame:

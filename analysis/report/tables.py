@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 # Images shown with their neighbours, per data set and encoder.
 QUERIES = 4
 NEIGHBORS_SHOWN = 6
+# Attributes shown so, of each.
+SHEETS = 2
 SEEN = ("background leads", "background is visible")
 
 
@@ -29,8 +31,10 @@ class ReportTables:
     findings
         Of `analysis.verdicts.verdicts`.
     probe_scores, neighbor_audits, neighbors, leaderboard, layouts, layout_quality, layout_associations,
-    layout_clusters, rejects, runs
+    layout_clusters, rejects, runs, encoder_agreement
         The tables of these names.
+    calibration
+        The table of this name; made on request, and nothing is said of it where it is empty.
     images
         The table of this name without pictures: at least ``dataset``, ``image_id``, ``uri`` and ``label``. Of the
         other columns ``content_hash`` finds copies, and background columns and ``attributes`` colour layouts.
@@ -50,6 +54,8 @@ class ReportTables:
     images: pl.DataFrame = field(default_factory=_nothing)
     rejects: pl.DataFrame = field(default_factory=_nothing)
     runs: pl.DataFrame = field(default_factory=_nothing)
+    encoder_agreement: pl.DataFrame = field(default_factory=_nothing)
+    calibration: pl.DataFrame = field(default_factory=_nothing)
     thumbnails: Mapping[tuple[str, str], bytes] = field(default_factory=dict)
 
     def cells(self) -> list[tuple[str, str]]:
@@ -96,8 +102,9 @@ def telling_images(neighbors: pl.DataFrame, findings: pl.DataFrame) -> list[tupl
     wanted: set[tuple[str, str]] = set()
     for dataset, encoder in neighbors.select("dataset", "encoder").unique().iter_rows():
         lists = neighbors.filter(dataset=dataset, encoder=encoder)
-        shown = telling_neighbors(lists, seen_backgrounds(findings, dataset, encoder))
-        wanted.update((dataset, image_id) for column in ("image_id", "neighbor_id") for image_id in shown[column])
+        for attribute in sheet_attributes(lists, seen_backgrounds(findings, dataset, encoder)):
+            shown = telling_neighbors(lists, attribute)
+            wanted.update((dataset, image_id) for column in ("image_id", "neighbor_id") for image_id in shown[column])
     return sorted(wanted)
 
 
@@ -110,27 +117,46 @@ def seen_backgrounds(findings: pl.DataFrame, dataset: str, encoder: str) -> list
     return next(filter(None, by_verdict), [])
 
 
-def telling_neighbors(lists: pl.DataFrame, seen: list[str]) -> pl.DataFrame:
-    """Choose the images whose nearest neighbours most often share a seen background and not the label.
+def sheet_attributes(lists: pl.DataFrame, seen: list[str]) -> list[str]:
+    """Choose the attributes whose neighbours are shown: the first that are seen; where none is, the most often shared.
 
     Parameters
     ----------
     lists
         One cell's rows of ``neighbors``.
     seen
-        Attributes to count; where there is none, all are.
+        Attributes that lead or are visible, most severe first.
+
+    Returns
+    -------
+    list
+        `SHEETS` names at most; none where no neighbour shares a background without the label.
+    """
+    if seen:
+        return seen[:SHEETS]
+    misled = lists.filter(pl.col("rank") <= NEIGHBORS_SHOWN, ~pl.col("same_label")).explode("same_background")
+    counts = misled.drop_nulls("same_background").group_by("same_background").len()
+    return counts.sort(["len", "same_background"], descending=[True, False])["same_background"].head(1).to_list()
+
+
+def telling_neighbors(lists: pl.DataFrame, attribute: str) -> pl.DataFrame:
+    """Choose the images whose nearest neighbours most often share an attribute and not the label.
+
+    Parameters
+    ----------
+    lists
+        One cell's rows of ``neighbors``.
+    attribute
+        The attribute.
 
     Returns
     -------
     polars.DataFrame
         Rows of `lists`, the most misled image first, then by rank, with a column ``shared``: whether the pair shares
-        such an attribute. Empty where no neighbour shares a background without the label.
+        the attribute. Empty where no neighbour shares it without the label.
     """
     near = lists.filter(pl.col("rank") <= NEIGHBORS_SHOWN)
-    shared = pl.col("same_background")
-    near = near.with_columns(
-        shared=(shared.list.set_intersection(pl.lit(seen, dtype=pl.List(pl.String))) if seen else shared).list.len() > 0
-    )
+    near = near.with_columns(shared=pl.col("same_background").list.contains(attribute))
     misled = (~pl.col("same_label") & pl.col("shared")).sum().alias("misled")
     queries = near.group_by("image_id").agg(misled).filter(pl.col("misled") > 0)
     queries = queries.sort(["misled", "image_id"], descending=[True, False]).head(QUERIES).with_row_index("order")

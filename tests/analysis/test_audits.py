@@ -1,19 +1,29 @@
+from functools import partial
+
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import binomtest
 
 from analysis import audits
-from analysis.audits import SCHEMA, discover_audits, run_audits
+from analysis.audits import IMAGE_SCHEMA, SCHEMA, audit_cell, discover_audits, run_audits
+from analysis.audits.confounder_agreement import confounder_agreement
+from analysis.audits.croma import croma
+from analysis.audits.robustness import robustness_index
+from analysis.jackknife import jackknife
 from analysis.neighbors import Neighbors, cosine_neighbors
 from analysis.results import Audit, AuditResult
+from analysis.space import Space
 from tests import worlds
 
 K = 15
 
 
-def report(world, *, k=K, seed=0, lists=40):
+def report(world, *, k=K, seed=0, lists=40, vectors=None):
     neighbors = cosine_neighbors(world.vectors, lists, groups=world.groups)
-    return run_audits(neighbors, world.labels, {"site": world.confounder}, world.groups, k=k, seed=seed)
+    return run_audits(
+        neighbors, world.labels, {"site": world.confounder}, world.groups, k=k, seed=seed, vectors=vectors
+    )
 
 
 def one(frame, metric):
@@ -21,18 +31,21 @@ def one(frame, metric):
 
 
 def test_every_file_of_the_folder_is_an_audit():
-    assert set(discover_audits()) == {"label_agreement", "confounder_agreement", "robustness"}
+    assert set(discover_audits()) == {
+        "label_agreement", "confounder_agreement", "robustness", "mari", "croma", "ilisi", "clisi", "kbet",
+        "silhouette", "pcr", "clustering", "leakage", "duplicates", "hubness", "matched",
+    }  # fmt: skip
 
 
 def test_a_new_file_is_found_without_an_edit(tmp_path, monkeypatch):
-    (tmp_path / "hubness.py").write_text(
+    (tmp_path / "loneliness.py").write_text(
         "from analysis.results import Audit, AuditResult\n"
-        "def hubness(neighbors, labels, confounder, groups, *, k, seed):\n"
-        "    return [AuditResult('hubness', 0.25, None, None, None, neighbors.n, 'test', k=k)]\n"
-        "AUDIT = Audit('hubness', hubness, reads_confounder=False)\n"
+        "def loneliness(neighbors, labels, confounder, groups, *, k, seed):\n"
+        "    return [AuditResult('loneliness', 0.25, None, None, None, neighbors.n, 'test', k=k)]\n"
+        "AUDIT = Audit('loneliness', loneliness, reads_confounder=False)\n"
     )
     monkeypatch.setattr(audits, "__path__", [*audits.__path__, str(tmp_path)])
-    assert one(report(worlds.null()), "hubness")["value"] == 0.25
+    assert one(report(worlds.null()), "loneliness")["value"] == 0.25
 
 
 def test_two_audits_may_not_share_a_name(tmp_path, monkeypatch):
@@ -56,19 +69,55 @@ def test_agreement_counts_by_hand():
 
 
 def test_frame_has_its_columns():
-    frame = report(worlds.mixed())
+    world = worlds.mixed()
+    frame = report(world, vectors=world.vectors)
     assert frame.schema == SCHEMA
-    assert frame["metric"].to_list() == [
-        "label_agreement",
-        "confounder_agreement",
-        "robustness_index",
-        "cramers_v",
-    ]
-    assert frame["confounder"].to_list() == [None, "site", "site", "site"]
+    of_label = frame.filter(pl.col("confounder").is_null())["metric"].unique(maintain_order=True).to_list()
+    assert of_label == [
+        "near_duplicates", "near_duplicates_across_labels", "hubness_skewness", "hubness_robin_hood", "hubness_orphans",
+        "label_agreement", "label_agreement_by_k", "same_group_first", "same_group_share", "clisi",
+    ]  # fmt: skip
+    of_site = frame.filter(confounder="site")["metric"].unique(maintain_order=True).to_list()
+    # What the design supports is said first.
+    assert of_site == [
+        "cramers_v", "clustering_score", "confounder_agreement", "confounder_agreement_by_k", "croma_median",
+        "croma_tail", "croma_dominated", "kbet", "ilisi", "mari", "background_within_label", "label_within_background",
+        "pcr", "robustness_index", "batch_silhouette", "bras",
+    ]  # fmt: skip
     assert (frame["seed"] == 0).all()
+    assert frame["value"].null_count() == 0
+    # One test of the label, two of the background: the rest describes, and does not dilute them.
+    assert frame.filter(pl.col("p_value").is_not_null())["metric"].to_list() == [
+        "label_agreement", "confounder_agreement", "robustness_index",
+    ]  # fmt: skip
     defined = frame.filter(pl.col("ci_low").is_not_null())
-    assert defined["metric"].to_list() == frame["metric"].to_list()[:3]
+    assert set(frame["metric"]) - set(defined["metric"]) == {"cramers_v"}
     assert ((defined["ci_low"] <= defined["value"]) & (defined["value"] <= defined["ci_high"])).all()
+
+
+def test_without_vectors_the_audits_that_read_them_are_left_out():
+    assert not set(report(worlds.mixed())["metric"]) & {
+        "croma_median",
+        "bras",
+        "pcr",
+        "clustering_score",
+        "same_group_first",
+    }
+
+
+def test_images_keep_their_values():
+    world = worlds.mixed()
+    neighbors = cosine_neighbors(world.vectors, 40, groups=world.groups)
+    known = np.arange(240) >= 30
+    sites = [site if ok else None for site, ok in zip(world.confounder, known, strict=True)]
+    tables = audit_cell(neighbors, world.labels, {"site": sites}, world.groups, k=K, seed=0, vectors=world.vectors)
+    assert tables.images.schema == IMAGE_SCHEMA
+    agreement = tables.images.filter(metric="label_agreement")
+    assert agreement["image"].to_list() == list(range(240))
+    assert agreement["value"].mean() == pytest.approx(one(tables.summary, "label_agreement")["value"])
+    margin = tables.images.filter(metric="croma_median", confounder="site")
+    assert margin["image"].to_list() == np.flatnonzero(known).tolist()
+    assert margin["value"].median() == pytest.approx(one(tables.summary, "croma_median")["value"])
 
 
 def test_p_values_are_adjusted_over_the_report():
@@ -161,9 +210,10 @@ def test_empty_cells_are_named():
         (worlds.one_class, ["cramers_v"], "constant"),
         (
             worlds.one_group,
-            ["label_agreement", "confounder_agreement", "robustness_index"],
+            ["label_agreement", "confounder_agreement"],
             "no image has a neighbour outside its own group",
         ),
+        (worlds.one_group, ["robustness_index"], "in 3 groups or more"),
     ],
 )
 def test_undefined_values_say_why(world, metrics, reason):
@@ -196,9 +246,12 @@ def test_unknown_backgrounds_are_left_out():
     part = worlds.World(world.vectors[known], world.labels[known], world.confounder[known], world.groups[known])
     expected = report(part, lists=len(part.labels) - 1)
     columns = ["metric", "k", "value", "expected", "ci_low", "ci_high", "p_value", "n"]
-    assert frame[1:].select(columns).equals(expected[1:].select(columns))
-    assert f"{(~known).sum()} of 240 images left out" in frame["note"][1]
-    assert frame["n"][0] == 240
+    found, expected = (each.filter(confounder="site") for each in (frame, expected))
+    # Where copies of a list are cut to what is known, as many neighbours are left as there are images.
+    same = ~pl.col("metric").is_in(["confounder_agreement_by_k"])
+    assert found.filter(same).select(columns).equals(expected.filter(same).select(columns))
+    assert all(f"{(~known).sum()} of 240 images left out" in note for note in found["note"])
+    assert one(frame, "label_agreement")["n"] == 240
     # Codes may be given instead of strings, -1 where unknown.
     codes = np.where(known, np.unique(world.confounder, return_inverse=True)[1], -1)
     coded = run_audits(full, world.labels, {"site": codes}, world.groups, k=K, seed=0)
@@ -209,15 +262,20 @@ def test_nothing_known_is_undefined():
     world = worlds.mixed()
     neighbors = cosine_neighbors(world.vectors, 40, groups=world.groups)
     frame = run_audits(neighbors, world.labels, {"site": [None] * 240}, world.groups, k=K, seed=0)
-    assert frame[1:]["value"].null_count() == 3
-    assert frame[1:]["n"].to_list() == [0, 0, 0]
+    of_site = frame.filter(confounder="site")
+    assert of_site["value"].null_count() == of_site.height
+    assert set(of_site["n"]) == {0}
 
 
 def test_rotation_changes_nothing():
     world = worlds.mixed(3)
     rotation = np.linalg.qr(np.random.default_rng(5).normal(size=(16, 16)))[0].astype(np.float32)
     turned = worlds.World(world.vectors @ rotation, world.labels, world.confounder, world.groups)
-    assert report(turned).equals(report(world))
+    found, expected = report(turned), report(world)
+    numbers = ["value", "ci_low", "ci_high", "expected", "p_value"]
+    assert found.drop(numbers).equals(expected.drop(numbers))
+    for column in numbers:
+        np.testing.assert_allclose(found[column].to_numpy(), expected[column].to_numpy(), atol=1e-6, err_msg=column)
 
 
 def test_label_names_change_nothing():
@@ -270,3 +328,98 @@ def test_results_never_hold_nan():
     with pytest.raises(ValueError, match="needs a note"):
         AuditResult("m", None, None, None, None, 3, "")
     assert Audit("a", lambda *_, **__: []).reads_confounder
+
+
+def rejected_in_noise(draw, *, sets=100):
+    """Share of sets of pure noise that each test rejects, or None where it has no p-value in any."""
+    p_values = {"confounder_agreement": [], "robustness_index": []}
+    for seed in range(sets):
+        rng = np.random.default_rng([7, seed])
+        labels, sites, groups = draw(rng)
+        vectors = rng.normal(size=(len(groups), 8)) + 2 * rng.normal(size=(int(groups.max()) + 1, 8))[groups]
+        neighbors = cosine_neighbors(vectors, K, groups=groups)
+        for found in (confounder_agreement, robustness_index):
+            first = found(neighbors, labels, sites, groups, k=K, seed=seed)[0]
+            p_values[first.metric].append(first.p_value)
+    assert all(len({p is None for p in each}) == 1 for each in p_values.values())
+    return {
+        metric: None if each[0] is None else int(np.sum(np.array(each) <= 0.05)) for metric, each in p_values.items()
+    }
+
+
+def test_noise_is_not_flagged_where_patients_of_a_background_have_more_images():
+    def draw(rng, *, pure=False):
+        site = np.arange(60) % 2
+        size = np.where(site, 8, 1) if pure else np.where(rng.random(60) < 0.2 + 0.6 * site, 6, 1)
+        groups = np.repeat(np.arange(60), size)
+        return (np.arange(60) // 2 % 2)[groups], site[groups], groups
+
+    for rejected in rejected_in_noise(draw).values():
+        assert binomtest(rejected, 100, 0.05, alternative="greater").pvalue > 0.001
+    # Where size and background are one, nothing can be tested, and it is said.
+    assert set(rejected_in_noise(partial(draw, pure=True), sets=3).values()) == {None}
+
+
+def test_noise_is_not_flagged_where_patients_have_both_labels():
+    def draw(rng):
+        groups = np.repeat(np.arange(60), 4)
+        return np.tile([0, 0, 1, 1], 60), rng.permutation(np.arange(60) % 2)[groups], groups
+
+    for rejected in rejected_in_noise(draw, sets=200).values():
+        assert binomtest(rejected, 200, 0.05, alternative="greater").pvalue > 0.001
+
+
+def test_few_known_images_are_searched_anew():
+    # 80 of 1,000 have a known background: lists of 100 hold few of them, and there are too few for lists of 100.
+    rng = np.random.default_rng(0)
+    vectors, labels = rng.normal(size=(1000, 8)), np.arange(1000) % 2
+    sites = np.where(np.arange(1000) < 80, np.arange(1000) // 2 % 2, -1)
+    groups = np.arange(1000)
+    whole = cosine_neighbors(vectors, 100, groups=groups)
+    found = run_audits(whole, labels, {"site": sites}, groups, k=K, seed=0, vectors=vectors).filter(confounder="site")
+    few = cosine_neighbors(vectors[:80], 100, groups=groups[:80])
+    alone = run_audits(few, labels[:80], {"site": sites[:80]}, groups[:80], k=K, seed=0, vectors=vectors[:80])
+    assert one(found, "croma_median")["n"] == 80
+    columns = ["metric", "k", "value", "n"]
+    # Neighbourhoods that are as long as lists are: those that end have their places all the same.
+    same = ~pl.col("metric").is_in(["ilisi", "confounder_agreement_by_k"])
+    assert found.filter(same).select(columns).equals(alone.filter(pl.col("confounder") == "site", same).select(columns))
+
+
+def test_values_of_images_are_of_one_size():
+    world = worlds.mixed()
+    neighbors = cosine_neighbors(world.vectors, 40, groups=world.groups)
+    tables = audit_cell(neighbors, world.labels, {"site": world.confounder}, world.groups, k=K, seed=0)
+    assert tables.summary["metric"].str.ends_with("_by_k").any()
+    assert not tables.images["metric"].str.ends_with("_by_k").any()
+
+
+def large_groups(groups):
+    rng = np.random.default_rng(0)
+    n = len(groups)
+    vectors = rng.normal(size=(n, 6)) + 2 * rng.normal(size=(int(groups.max()) + 1, 6))[groups]
+    labels, sites = groups % 2, groups // 2 % 2
+    space = Space.of(vectors)
+    neighbors = cosine_neighbors(vectors, 100, groups=groups)
+    return croma(neighbors, labels, sites, groups, k=K, seed=0, space=space), (space, labels, sites, groups)
+
+
+def test_margins_without_a_block_are_those_of_a_search_without_it():
+    # Ten of an image's nearest may all be of one patient of 15.
+    groups = np.repeat(np.arange(24), 15)
+    found, (space, labels, sites, _) = large_groups(groups)
+
+    def median(keep):
+        part = space.among(keep)
+        lists = cosine_neighbors(part.unit, 100, groups=groups[keep])
+        return croma(lists, labels[keep], sites[keep], groups[keep], k=K, seed=0, space=part)[0].value
+
+    low, high = jackknife(median, groups, seed=0, within=(-1, 1))
+    assert (found[0].ci_low, found[0].ci_high) == pytest.approx((low, high))
+
+
+def test_margins_have_no_interval_where_a_block_holds_all_the_nearest():
+    found, _ = large_groups(np.repeat(np.arange(12), 90))
+    assert found[0].value is not None
+    assert found[0].ci_low is None
+    assert "no interval: a twentieth of the groups" in found[0].note

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from analysis.neighbors import Neighbors, cosine_neighbors, unit_vectors
+from analysis import neighbors as module
+from analysis import neighbors as neighbors_module
+from analysis.neighbors import Neighbors, cosine_neighbors, nearest_among, unit_vectors
 from tests.worlds import mixed
 
 
@@ -114,3 +116,77 @@ def test_among_equals_neighbours_of_the_kept_images():
 def test_arrays_must_match():
     with pytest.raises(ValueError, match=r"share one \(n, K\) shape"):
         Neighbors(np.zeros((3, 2), dtype=np.int64), np.zeros((3, 1), dtype=np.float32))
+
+
+def spread(n, d=24, *, copies=0, seed=0):
+    """Rows with neighbourhoods of uneven density, some of them copies of others."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(n, d)) + 4 * rng.normal(size=(7, d))[rng.integers(0, 7, n)] * rng.random((n, 1))
+    rows = rows.astype(np.float32)
+    rows[rng.integers(0, n, copies)] = rows[rng.integers(0, n, copies)]
+    return rows
+
+
+@pytest.mark.parametrize("k", [1, 40, 150])
+@pytest.mark.parametrize("group_size", [1, 3, 400])
+@pytest.mark.parametrize("copies", [0, 300])
+def test_tiles_give_what_whole_rows_give(k, group_size, copies, monkeypatch):
+    # Tiles and samples so small that 1,500 rows go through all that 25,000 do.
+    for name, value in (("TILED_FROM", 100), ("_TILE", 256), ("_SAMPLE", 200), ("_BLOCK_ELEMENTS", 2**17)):
+        monkeypatch.setattr(module, name, value)
+    vectors, groups = spread(1500, copies=copies), np.random.default_rng(1).permutation(1500) // group_size
+    found = cosine_neighbors(vectors, k, groups=groups)
+    expected = cosine_neighbors(vectors, k, groups=groups, block_rows=512)
+    np.testing.assert_allclose(found.distances, expected.distances, atol=1e-6)
+    # Distances that differ in the last digit may change places.
+    assert (found.indices == expected.indices).mean() > 0.999
+    assert (groups[found.indices] != groups[:, None]).all()
+    assert (np.diff(found.distances, axis=1) >= 0).all()
+    tied = np.diff(found.distances, axis=1) == 0
+    assert (np.diff(found.indices, axis=1)[tied] > 0).all()
+
+
+def test_large_sets_agree_with_brute_force():
+    vectors = spread(module.TILED_FROM + 300, copies=200)
+    found = cosine_neighbors(vectors, 12)
+    reference = NearestNeighbors(n_neighbors=12, metric="cosine", algorithm="brute").fit(vectors)
+    queries = np.arange(0, len(vectors), 9)
+    unit = unit_vectors(vectors).astype(np.float64)
+    distances, _ = reference.kneighbors(vectors[queries], n_neighbors=13)
+    # The reference lists the image itself, or a copy of it, first.
+    np.testing.assert_allclose(found.distances[queries], distances[:, 1:], atol=1e-6)
+    true = 1 - np.einsum("qd,qkd->qk", unit[queries], unit[found.indices[queries]])
+    np.testing.assert_allclose(found.distances[queries], true, atol=1e-6)
+    assert (found.indices[queries] != queries[:, None]).all()
+    again = cosine_neighbors(vectors, 12)
+    np.testing.assert_array_equal(found.indices, again.indices)
+
+
+def test_strata_are_searched_one_by_one():
+    world = mixed()
+    strata = np.random.default_rng(0).integers(0, 3, 240)
+    strata[:4] = 3
+    found = nearest_among(unit_vectors(world.vectors), strata, 8, groups=world.groups)
+    for stratum in range(4):
+        rows = np.flatnonzero(strata == stratum)
+        expected = cosine_neighbors(world.vectors[rows], 8, groups=world.groups[rows])
+        np.testing.assert_array_equal(
+            found.indices[rows, : expected.k], np.where(expected.indices >= 0, rows[expected.indices], -1)
+        )
+        assert (found.indices[rows, expected.k :] == -1).all()
+
+
+def test_room_of_large_sets_is_bounded(monkeypatch):
+    for m, limit in ((100_000, 0.6e9), (200_000, 1.1e9)):
+        sample, quantile, room = neighbors_module._sampling(m, 100)
+        assert m * room * 8 < limit
+        assert quantile < len(sample) <= m / 10
+        # What is kept of a list is more than its share, by far more than it strays.
+        assert room > 3 * 100
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(5000, 8))
+    tiled = cosine_neighbors(vectors, 10)
+    # Too large for what may be kept: row by row.
+    monkeypatch.setattr(neighbors_module, "_ROOM_BYTES", 0)
+    monkeypatch.setattr("analysis.neighbor_kernels.keep_near", None)
+    np.testing.assert_array_equal(cosine_neighbors(vectors, 10).indices, tiled.indices)

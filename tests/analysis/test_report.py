@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from analysis.audits import run_audits
+from analysis.figures import SHOWN_METRICS
 from analysis.neighbors import cosine_neighbors
 from analysis.probes import probe
 from analysis.report import ReportTables, render_report, telling_images
@@ -214,7 +215,10 @@ def test_numbers_are_those_of_the_tables(document, tables):
     by_value = strata.filter(pl.col("stratum") != "all")["value"]
     assert f"{by_value.max() - by_value.min():.2f} intervals" in document.words
     for row in tables.neighbor_audits.filter(pl.col("ci_low").is_not_null()).iter_rows(named=True):
-        assert f"{written(row, 'value', 'ci_low', 'ci_high')} vs {row['expected']:.2f}" in document.words
+        chance = "–" if row["expected"] is None else f"{row['expected']:.2f}"
+        foremost = row["metric"] in SHOWN_METRICS
+        between = " vs " if foremost else " "
+        assert f"{written(row, 'value', 'ci_low', 'ci_high')}{between}{chance}" in document.words
 
 
 def test_text_from_data_is_only_text(tables):
@@ -270,7 +274,7 @@ def test_pictures_are_of_layouts_audits_neighbours_and_leaderboard(document):
         "us, enc: UMAP layouts coloured by label",
         "us, enc: UMAP layouts coloured by text_overlay",
         "Audits of us under enc, against chance",
-        "Images of us and their nearest neighbours under enc",
+        "Images of us and their nearest neighbours under enc, by text_overlay",
     ]
 
 

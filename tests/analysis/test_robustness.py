@@ -3,8 +3,9 @@ import pandas as pd
 import pytest
 from croma import RI
 
-from analysis.audits.robustness import robustness_index, select_k
+from analysis.audits.robustness import robustness_index
 from analysis.neighbors import cosine_neighbors
+from analysis.typed_neighbors import select_k
 from tests import worlds
 
 # croma warns that some images have no informative neighbour; the audit reports their number.

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import false_discovery_control
 from scipy.stats.contingency import association
 
-from analysis.statistics import benjamini_hochberg, connected_groups, contingency, cramers_v, permute_within
+from analysis.statistics import benjamini_hochberg, connected_groups, contingency, cramers_v
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
@@ -39,28 +39,6 @@ def test_cramers_v_at_its_ends():
     assert cramers_v(a * 2, a) == pytest.approx(1)
     assert cramers_v(a, np.zeros_like(a)) is None
     assert cramers_v(a[:0], a[:0]) is None
-
-
-def test_permutation_stays_within_strata():
-    rng = np.random.default_rng(3)
-    strata = rng.integers(0, 4, 200)
-    codes = rng.integers(0, 5, 200)
-    permuted = permute_within(codes, strata, np.random.default_rng(0), permutations=50)
-    assert permuted.shape == (50, 200)
-    for stratum in range(4):
-        member = strata == stratum
-        np.testing.assert_array_equal(np.sort(permuted[:, member], axis=1), np.tile(np.sort(codes[member]), (50, 1)))
-    assert len(np.unique(permuted, axis=0)) == 50
-    again = permute_within(codes, strata, np.random.default_rng(0), permutations=50)
-    np.testing.assert_array_equal(permuted, again)
-
-
-def test_permutations_are_uniform():
-    # Six orders of three distinct codes, each about a sixth of the time.
-    permuted = permute_within(np.arange(3), np.zeros(3, int), np.random.default_rng(0), permutations=6000)
-    _, counts = np.unique(permuted, axis=0, return_counts=True)
-    assert len(counts) == 6
-    assert (np.abs(counts - 1000) < 5 * np.sqrt(1000)).all()
 
 
 def test_groups_are_joined_through_any_column():

@@ -29,10 +29,12 @@ def test_the_graph_is_that_of_the_design() -> None:
         "leaderboard": ("findings", None, ["svm_probes"]),
         "encoder_contrasts": ("findings", None, ["svm_probes"]),
         "published_comparison": ("findings", None, ["svm_probes"]),
+        "encoder_agreement": ("findings", None, ["neighbor_audits"]),
+        "calibration": ("findings", None, []),
         "bias_report": (
             "findings",
             None,
-            ["images", "layout_clusters", "leaderboard", "neighbor_audits", "umap_layouts"],
+            ["encoder_agreement", "images", "layout_clusters", "leaderboard", "neighbor_audits", "umap_layouts"],
         ),
     }
 
@@ -51,6 +53,7 @@ def test_checks_jobs_and_sensors() -> None:
         ("layout_clusters", "clusters_recur"),
         ("svm_probes", "above_chance"),
         ("neighbor_audits", "enough_groups"),
+        ("calibration", "errors_as_stated"),
     }
     jobs = {name for name in repository.job_names if not name.startswith("__")}
     assert jobs == {"read_images", "everything_for_a_cell", "findings"}

@@ -1,5 +1,6 @@
 """What steps share: when a partition is stale, and what a run with several partitions leaves behind."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,22 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from analysis import layouts
-from assets import display, materializing, umap_layouts
+from assets import calibration, display, materializing, umap_layouts
+from assets.cli import _print, app
 from assets.definitions import defs
 from assets.features import read_features
 from assets.project import Project
 from assets.registry import add_dataset
+from assets.searching import explain_image
 from assets.step import Cell
 from assets.steps import STEPS
 from pipelines.sources import DataSet
 from store.embeddings import import_embeddings
-from store.runs import data_version
+from store.images import read_metadata
+from store.runs import data_version, latest_runs
 from store.schema import CounterstainError
 from store.warehouse import Warehouse
 
@@ -189,3 +194,63 @@ def test_asking_for_the_state_of_clusters_reads_no_layouts(ran: Ran, monkeypatch
     assert STEPS["layout_clusters"].state(cell) == "current"
     assert f"embeddings__{ENCODER}" in read
     assert "layouts" not in read
+
+
+def test_encoders_that_saw_other_images_are_named(imported: Project, instance: dg.DagsterInstance) -> None:
+    folder = Path(imported.warehouse).parent
+    names = pl.DataFrame({"uri": [f"images/{i:06d}.png" for i in range(IMAGES)]})
+    for name in ("yours", "fewer"):
+        np.save(folder / "w.npy", np.random.default_rng(2).normal(size=(IMAGES, 12)))
+        import_embeddings(imported.open(), name, "phantoms", folder / "w.npy", names)
+    some = read_metadata(imported.open(), "phantoms")["image_id"][:6].to_list()
+    listed = ", ".join(f"'{image_id}'" for image_id in some)
+    imported.open().open_table("embeddings__fewer").delete(f"image_id IN ({listed})")
+    materializing.sync_partitions(instance, imported.open())
+    encoders = ["mine", "yours", "fewer"]
+    materializing.materialize(imported, instance, ["phantoms"], encoders, "encoder_agreement")
+    found = imported.open().frame("encoder_agreement").collect()
+    assert set(found["encoder"]) | set(found["other_encoder"]) == {"mine", "yours"}
+    made = latest_runs(imported.open()).filter(asset="encoder_agreement")
+    assert json.loads(made["summary"][0]) == {"pairs": 1, "encoders left out": 1}
+    cell = Cell(imported, imported.open(), "", "")
+    shown = STEPS["encoder_agreement"].make(cell).metadata["left out"]
+    assert "90 of 96 images" in str(shown)
+
+
+def test_a_stored_image_is_explained_by_images_of_others(imported: Project, phantom_folder: Path) -> None:
+    images = imported.open().frame("images").select("image_id", "uri").sort("uri").collect()
+    image_id, uri = images.row(0)
+    by_id = explain_image(imported, "mine", image_id, dataset="phantoms", k=12)
+    features = read_features(Cell(imported, imported.open(), "phantoms", "mine"))
+    group = dict(zip(features.images["image_id"], features.groups, strict=True))
+    assert by_id[1].height == 12
+    assert group[image_id] not in [group[each] for each in by_id[1]["image_id"]]
+    # The file itself is known again, and needs no encoder.
+    by_file = explain_image(imported, "mine", str(phantom_folder / uri), dataset="phantoms", k=12)
+    assert by_file[1].equals(by_id[1])
+    assert by_file[0].equals(by_id[0])
+    assert set(by_id[0]["of"]) <= set(range(1, 13))
+
+
+def test_calibration_is_made_on_request(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = {
+        "STRENGTHS": (0.0, 1.0), "ASSOCIATIONS": (0.0,), "IMAGES": (60,), "DESCRIBED": 1, "PHANTOM_POOL": 48,
+        "PHANTOM_STRENGTHS": (0.0,), "PHANTOM_ASSOCIATIONS": (0.0,),
+    }  # fmt: skip
+    for name, value in tiny.items():
+        monkeypatch.setattr(calibration, name, value)
+    done = CliRunner().invoke(app, ["calibrate", "--repetitions", "3", "--warehouse", project.warehouse])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "features, background of images" in done.output
+    rows = project.open().frame("calibration").collect()
+    assert rows["world"].n_unique() == 4
+    null = rows.filter(pl.col("metric").is_in(["confounder_agreement", "robustness_index"]), strength=0)
+    assert (null["repetitions"] + (3 * null["undefined"]).round().cast(pl.Int32) == 3).all()
+    assert {"croma_median", "pcr"} < set(rows["metric"])
+
+
+def test_control_characters_are_printed_as_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    _print(pl.DataFrame({"overlay_text": ["LT\x1b[2JÄ", None], "n": [1, 2]}))
+    printed = capsys.readouterr().out
+    assert "LT\\x1b[2JÄ" in printed
+    assert "\x1b" not in printed

@@ -1,0 +1,88 @@
+"""Compiled loops of the exact neighbour search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+
+@numba.njit(nogil=True)
+def keep_near(tile: Any, top: Any, left: Any, group: Any, near: Any, counts: Any, found: Any, products: Any) -> None:
+    """Keep what a tile of products holds for its rows and, mirrored, for its columns.
+
+    `near` is the least product that counts for a row; `counts` goes on beyond the room in `found`, which tells that
+    something was lost.
+    """
+    rows, columns = tile.shape
+    room = found.shape[1]
+    mirrored = left > top
+    for r in range(rows):
+        i = top + r
+        own = near[i]
+        own_group = group[i]
+        begin = 0 if mirrored else r + 1
+        while begin < columns:
+            end = min(begin + 64, columns)
+            # Most stretches hold nothing: told without a branch, and so many at once.
+            some = False
+            for c in range(begin, end):
+                some |= (tile[r, c] >= own) | (tile[r, c] >= near[left + c])
+            for c in range(begin, end if some else begin):
+                value = tile[r, c]
+                j = left + c
+                if (value >= own or value >= near[j]) and group[j] != own_group:
+                    if value >= own:
+                        if counts[i] < room:
+                            found[i, counts[i]] = j
+                            products[i, counts[i]] = value
+                        counts[i] += 1
+                    if value >= near[j]:
+                        if counts[j] < room:
+                            found[j, counts[j]] = i
+                            products[j, counts[j]] = value
+                        counts[j] += 1
+            begin = end
+
+
+@numba.njit(nogil=True)
+def expand(
+    images: Any,
+    counts: Any,
+    found: Any,
+    products: Any,
+    original: Any,
+    copies: Any,
+    copies_end: Any,
+    groups: Any,
+    keys: Any,
+) -> None:
+    """Write the candidates of images into the rows of `keys`, as numbers that sort by distance, then index.
+
+    A key is the bits of the distance, which order as it does since it is not negative, above those of the index. An
+    image's copies are at distance 0, and a neighbour's copies at its distance; the image itself and its group are left
+    out. A row that overflows is left empty.
+    """
+    width = keys.shape[1]
+    room = found.shape[1]
+    apart = np.empty(1, np.float32)
+    bits = apart.view(np.uint32)
+    for row in range(len(images)):
+        i = images[row]
+        mine = original[i]
+        if counts[mine] > room:
+            continue
+        size = 0
+        for place in range(-1, counts[mine]):
+            other = mine if place < 0 else np.int64(found[mine, place])
+            apart[0] = np.float32(0) if place < 0 else max(np.float32(0), np.float32(1) - products[mine, place])
+            high = np.uint64(bits[0]) << np.uint64(32)
+            for c in range(copies_end[other - 1] if other > 0 else 0, copies_end[other]):
+                j = copies[c]
+                if j != i and groups[j] != groups[i]:
+                    if size < width:
+                        keys[row, size] = high | np.uint64(j)
+                    size += 1
+        if size > width:
+            keys[row] = np.uint64(0xFFFFFFFFFFFFFFFF)

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from analysis.audits.duplicates import duplicates
+from analysis.audits.leakage import leakage
+from analysis.near_duplicates import near_duplicates
+from analysis.neighbors import cosine_neighbors
+from analysis.space import Space
+from tests import worlds
+
+
+def leaked(world, *, k=15):
+    neighbors = cosine_neighbors(world.vectors, k, groups=world.groups)
+    nothing = np.zeros_like(world.groups)
+    found = leakage(neighbors, nothing, nothing, world.groups, k=k, seed=0, space=Space.of(world.vectors))
+    return {result.metric: result for result in found}
+
+
+@pytest.mark.parametrize("k", [1, 15])
+@pytest.mark.parametrize("group_size", [2, 6, 40])
+def test_leakage_is_that_of_lists_with_the_group_in_them(group_size, k):
+    world = worlds.make_world(lesion=2, background=2, group_size=group_size, seed=3)
+    listed = cosine_neighbors(world.vectors, k).indices
+    mate = world.groups[listed] == world.groups[:, None]
+    found = leaked(world, k=k)
+    assert found["same_group_first"].value == pytest.approx(mate[:, 0].mean())
+    assert found["same_group_share"].value == pytest.approx(mate.sum() / (240 * min(group_size - 1, k)))
+    np.testing.assert_allclose(found["same_group_share"].per_image, mate.sum(axis=1) / min(group_size - 1, k))
+    assert found["same_group_first"].expected == pytest.approx((group_size - 1) / 239)
+    for result in found.values():
+        assert result.ci_low <= result.value <= result.ci_high
+        assert result.n == 240
+
+
+def test_large_groups_are_compared_in_parts(monkeypatch):
+    world = worlds.make_world(lesion=2, background=2, group_size=40, seed=3)
+    whole = leaked(world)["same_group_share"]
+    monkeypatch.setattr("analysis.audits.leakage._BLOCK_ELEMENTS", 41 * 7)
+    in_parts = leaked(world)["same_group_share"]
+    np.testing.assert_array_equal(in_parts.per_image, whole.per_image)
+    assert in_parts.value == whole.value
+
+
+def test_images_without_group_mates_do_not_count():
+    world = worlds.mixed()
+    groups = np.where(np.arange(240) < 40, world.groups, 1000 + np.arange(240))
+    found = leaked(worlds.World(world.vectors, world.labels, world.confounder, groups))
+    assert found["same_group_first"].n == 40
+    assert np.isnan(found["same_group_share"].per_image[40:]).all()
+    alone = leaked(worlds.World(world.vectors, world.labels, world.confounder, np.arange(240)))
+    assert alone["same_group_first"].value is None
+    assert "every image is a group of its own" in alone["same_group_first"].note
+
+
+def test_near_duplicates_are_found_with_their_labels():
+    world = worlds.mixed()
+    rng = np.random.default_rng(0)
+    copied = world.vectors[:20] + 0.01 * rng.normal(size=(20, 16)).astype(np.float32)
+    vectors = np.concatenate([world.vectors, copied])
+    groups = np.arange(260)
+    pairs = near_duplicates(cosine_neighbors(vectors, 10, groups=groups))
+    assert set(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)) == {(i, 240 + i) for i in range(20)}
+    assert (np.diff(pairs.distances) >= 0).all()
+    labels = np.concatenate([np.unique(world.labels, return_inverse=True)[1]] * 2)[:260]
+    labels[240:245] = 2
+    found = duplicates(cosine_neighbors(vectors, 10), labels, labels, groups, k=5, seed=0)
+    assert [result.value for result in found] == [40 / 260, 10 / 260]
+    assert "20 pairs" in found[0].note
+    assert "5 pairs" in found[1].note
+    # Told that they belong together, they are no longer looked for.
+    groups[240:] = np.arange(20)
+    assert len(near_duplicates(cosine_neighbors(vectors, 10, groups=groups)).left) == 0
+
+
+def test_exact_copies_are_near_duplicates_however_many_there_are():
+    world = worlds.duplicates()
+    pairs = near_duplicates(cosine_neighbors(world.vectors, 10, groups=world.groups))
+    assert pairs.threshold == 0
+    assert len(pairs.left) == 240
+    assert near_duplicates(cosine_neighbors(world.vectors[:1], 3)) is None
