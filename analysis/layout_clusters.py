@@ -65,15 +65,16 @@ class Association:
     value
         Adjusted mutual information, 0 by chance and 1 where they are the same; None where undefined, as `note` says.
     expected
-        Its mean with the attribute permuted over groups, and within the label for a background attribute.
+        Its mean with the attribute permuted over groups, and within the label for a background attribute; None where
+        there is no permuting.
     p_value
-        Of that permutation.
+        Of that permutation; None where too few arrangements are possible, as `note` says.
     p_over_layouts
         The same, adjusted for the attribute being looked for in every layout.
     n_clusters, n
         Clusters in the layout; images whose attribute is known.
     note
-        Why there is no value.
+        Why there is no value, or no test of it.
     """
 
     value: float | None
@@ -217,12 +218,12 @@ def associations(
     for i, value, deviation in zip(defined, values, deviations, strict=True):
         results[i] = Association(
             value=float(value[0]),
-            expected=float(value[1:].mean()),
-            p_value=upper_p_value(float(value[0]), value[1:]),
-            p_over_layouts=upper_p_value(float(deviation[0]), largest),
+            expected=float(value[1:].mean()) if permuted.varies else None,
+            p_value=upper_p_value(float(value[0]), value[1:]) if permuted.testable else None,
+            p_over_layouts=upper_p_value(float(deviation[0]), largest) if permuted.testable else None,
             n_clusters=counts[i],
             n=n,
-            note="",
+            note="" if permuted.testable else permuted.describe(),
         )
     return results
 
@@ -245,9 +246,8 @@ def _adjusted_mutual_information(
 ) -> npt.NDArray[np.float64]:
     """Return the adjusted mutual information of each clustering with a column, then with its permutations.
 
-    What chance gives to mutual information is reckoned once, from the column as it is. It is the same for all
-    permutations where every unit is one image; where units of several sizes exchange codes, so that there are more or
-    fewer of each, it hardly differs.
+    What chance gives to mutual information is reckoned once: as only groups of one size exchange codes, it is the same
+    for all permutations.
 
     Parameters
     ----------

@@ -217,7 +217,7 @@ def summarise_associations(associations: pl.DataFrame) -> pl.DataFrame:
             layouts_defined=pl.col("value").count(),
             layouts_in_all=pl.len(),
             median=pl.when(defined).then(pl.col("value").fill_null(0).median()),
-            expected=pl.when(defined).then(pl.col("expected").fill_null(0).median()),
+            expected=pl.when(pl.col("expected").is_not_null().any()).then(pl.col("expected").fill_null(0).median()),
             best=pl.col("value").first(),
             n=pl.col("n").first(),
             p_adjusted=pl.col("p_adjusted").first(),

@@ -199,7 +199,9 @@ def _panel(axes: Axes, cell: pl.DataFrame, categories: list[_Category], *, pixel
     axes.set_aspect("equal", adjustable="datalim")
     if "trustworthiness" in cell.columns and cell["trustworthiness"][0] is not None:
         # Below the panel, where it covers no point.
-        axes.set_xlabel(f"T {cell['trustworthiness'][0]:.3f}", fontsize=8, color=INK, labelpad=2, loc="left")
+        axes.set_xlabel(
+            f"trustworthiness {cell['trustworthiness'][0]:.3f}", fontsize=8, color=INK, labelpad=2, loc="left"
+        )
 
 
 def _legend(figure: Figure, categories: list[_Category], heading: str) -> None:

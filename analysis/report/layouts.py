@@ -33,13 +33,18 @@ def layout_sentences(associations: pl.DataFrame, clusters: pl.DataFrame) -> list
                 continue
             chance = "by chance" if row["attribute"] == LABEL else "by chance given the label"
             bare = row["layouts_in_all"] - row["layouts_defined"]
+            tested = (
+                f"p = {row['p_adjusted']:.2g} adjusted over layouts and attributes"
+                if row["note"] == ""
+                else row["note"]
+            )
+            expected = "" if row["expected"] is None else f", {row['expected']:.2f} expected {chance}"
             none = f" (in {bare} there are no clusters to compare, which counts as 0)" if bare else ""
             sentences.append(
                 f"{row['attribute']}: {row['layouts']} of {row['layouts_in_all']} layouts show clusters that go along "
-                f"with it{none}; adjusted mutual information {row['median']:.2f} in the median layout, "
-                f"{row['expected']:.2f} expected {chance}, at most {row['best']:.2f} (n_neighbors {row['n_neighbors']}"
-                f", min_dist {row['min_dist']:g}; n = {row['n']}, p = {row['p_adjusted']:.2g} adjusted over layouts "
-                "and attributes)."
+                f"with it{none}; adjusted mutual information {row['median']:.2f} in the median layout{expected}, "
+                f"at most {row['best']:.2f} (n_neighbors {row['n_neighbors']}, min_dist {row['min_dist']:g}; "
+                f"n = {row['n']}, {tested})."
             )
     if not clusters.is_empty():
         total = clusters["layouts_in_all"][0]
