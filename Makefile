@@ -36,6 +36,7 @@ check: lint test  ## All that CI runs
 bench: setup  ## Measure speed against named baselines
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/python benchmarks/linear_svc.py
+	$(BIN)/python benchmarks/overlays.py
 	$(BIN)/python benchmarks/layouts.py
 	$(BIN)/python benchmarks/neighbors.py
 

@@ -30,11 +30,12 @@ import torch
 from PIL import Image
 
 from pipelines.decoding import content_hash, open_image, to_rgb
-from pipelines.encode import Wanted, encode
+from pipelines.encode import encode
 from pipelines.encoder import Encoder, LoadOptions
 from pipelines.encoders import load_encoder
 from pipelines.sources import Source, read_file
 from pipelines.threads import map_ordered
+from pipelines.wanted import Wanted
 
 BATCH_SIZES = (1, 4, 8, 16, 32)
 KINDS = {"512² JPEG": ("JPEG", 512), "256² PNG": ("PNG", 256)}

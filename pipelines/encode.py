@@ -1,30 +1,20 @@
 """Sources to vectors: decode → preprocess → forward, a batch at a time in each of several threads."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.decoding import content_hash, open_image, to_rgb
-from pipelines.sources import Source, UnreadableImageError
+from pipelines.sources import Source
 from pipelines.threads import map_ordered
-from store.schema import CounterstainError
+from pipelines.wanted import Wanted, open_wanted
 
 if TYPE_CHECKING:
     import torch
 
     from pipelines.encoder import Encoder
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """An image to encode: its id, and the content it had when its row in ``images`` was made."""
-
-    image_id: str
-    content_hash: str
 
 
 def encode(
@@ -74,12 +64,5 @@ def encode(
 
 
 def _prepare(encoder: "Encoder", source: Source, wanted: Wanted) -> "torch.Tensor":
-    try:
-        payload = source.load()
-        if content_hash(payload) != wanted.content_hash:
-            raise UnreadableImageError("its content is another")
-        return encoder.preprocess(to_rgb(open_image(payload)))
-    except UnreadableImageError as error:
-        raise CounterstainError(
-            f"image {source.uri!r} has changed since the images were read: {error}. Materialize `images` again."
-        ) from error
+    _, pixels = open_wanted(source, wanted)
+    return encoder.preprocess(pixels)

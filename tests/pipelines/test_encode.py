@@ -13,10 +13,11 @@ from PIL import Image
 from torchvision.transforms import Compose, Resize, ToTensor
 
 from pipelines.decoding import content_hash, open_image, to_rgb
-from pipelines.encode import Wanted, encode
+from pipelines.encode import encode
 from pipelines.encoder import Encoder, LoadOptions, assemble
 from pipelines.encoders import encoder_specs
 from pipelines.sources import Source, UnreadableImageError
+from pipelines.wanted import Wanted
 from store.schema import CounterstainError
 
 

@@ -100,7 +100,8 @@ def test_what_the_data_set_says_goes_into_columns_and_attributes(tmp_path: Path,
     rows, _ = rows_of(DataSet("d", "manifest", tmp_path))
     given, plain = rows
     assert (given["text_overlay"], given["text_overlay_source"], given["overlay_text"]) == (True, "given", "LEFT;5 cm")
-    assert (given["annotation"], given["annotation_source"]) == (None, None)
+    # Marks that are named are there.
+    assert (given["annotation"], given["annotation_source"]) == (True, "given")
     assert given["annotation_kinds"] == ["arrow", "box"]
     assert given["lesion_box"] == [1, 2, 3, 4]
     assert json.loads(given["attributes"]) == {"scanner": "A", "note": "é <b> ' \""}

@@ -1,0 +1,1 @@
+"""What is burned into images: words, marks and artefacts, found by detectors that each declare themselves."""
