@@ -16,6 +16,8 @@ VECTOR_INDEX_ROWS = 50_000
 # Staged rows are taken once; what was replaced stays on disk for those who are reading it, and no longer.
 STAGING_AGE = timedelta(hours=1)
 
+# Words burned into images, for full-text search: at any size, as there is no search without its index.
+TEXT_COLUMN = "overlay_text"
 _BITMAP_COLUMNS = ("dataset", "label", "text_overlay", "annotation")
 _BTREE_COLUMNS = ("image_id", "patient", "slide")
 
@@ -34,7 +36,7 @@ def build_indexes(
     list of str
         Indexed columns.
     """
-    from lancedb.index import Bitmap, BTree, IvfFlat
+    from lancedb.index import FTS, Bitmap, BTree, IvfFlat
 
     warehouse.check_writable()
     handle = warehouse.open_table(table)
@@ -47,6 +49,9 @@ def build_indexes(
     if rows >= vector_rows and "vector" in handle.schema.names and "vector" not in present:
         # Inverted lists over full vectors: recall 1.0 at 100,000 rows, and replacing a partition is cheap.
         handle.create_index("vector", config=IvfFlat(distance_type="cosine"))
+    if table == "images" and TEXT_COLUMN not in present:
+        # Whole words of any language: burned-in text is abbreviations, not sentences.
+        handle.create_index(TEXT_COLUMN, config=FTS(stem=False, remove_stop_words=False))
     if present:
         warehouse.dataset(table).optimize.optimize_indices()
     return sorted({column for index in handle.list_indices() for column in index.columns})

@@ -93,6 +93,8 @@ METADATA_COLUMNS = tuple(f.name for f in METADATA_FIELDS)
 GIVEN_COLUMNS = tuple(
     c for c in METADATA_COLUMNS if c not in ("text_overlay_source", "annotation_source", "attributes")
 )
+# A correction so named says which group of duplicates an image is in; the table ``duplicates`` follows it.
+GROUP_CORRECTION = "duplicate_group"
 # An attribute so named is a further label: chosen by ``--label``, and never read as background.
 LABEL_PREFIX = "label:"
 # Columns whose images must not straddle a split, beside those a data set names for itself.
@@ -149,6 +151,58 @@ IMPORTED_ENCODERS = _table(
     ],
     key=("encoder",),
     partition=("encoder",),
+)
+OVERLAYS = _table(
+    "overlays",
+    [
+        pa.field("dataset", pa.string()),
+        pa.field("image_id", pa.string()),
+        pa.field("item", pa.int32()),
+        pa.field("kind", pa.string()),  # word | logo | scale | calliper | arrow | box | colour
+        pa.field("text", pa.string()),
+        pa.field("term", pa.string()),
+        pa.field("box", BOX),
+        pa.field("confidence", pa.float32()),
+        pa.field("possible_identifying", pa.bool_()),
+    ],
+    key=("dataset", "image_id", "item"),
+    partition=("dataset",),
+)
+# What was detected of an image as a whole; the flags among it reach ``images`` where nobody gave or corrected them.
+IMAGE_ATTRIBUTES = _table(
+    "image_attributes",
+    [
+        pa.field("dataset", pa.string()),
+        pa.field("image_id", pa.string()),
+        pa.field("fingerprint", pa.string()),  # the detectors and their terms
+        pa.field("text_overlay", pa.bool_()),
+        pa.field("overlay_text", pa.string()),
+        pa.field("overlay_boxes", pa.list_(BOX)),
+        pa.field("annotation", pa.bool_()),
+        pa.field("annotation_kinds", pa.list_(pa.string())),
+        pa.field("aspect", pa.float32()),  # width / height
+        pa.field("dark_corners", pa.int32()),  # how many of four
+        pa.field("frame_share", pa.float32()),  # of the area, within a uniform frame
+        pa.field("ruler", pa.bool_()),  # ticks at even distances along an edge
+        pa.field("coloured", pa.bool_()),  # as a whole, not by a mark
+        pa.field("jpeg_quality", pa.int32()),  # null where it is no JPEG
+    ],
+    key=("dataset", "image_id"),
+    partition=("dataset",),
+)
+DUPLICATES = _table(
+    "duplicates",
+    [
+        pa.field("dataset", pa.string()),
+        pa.field("image_id", pa.string()),
+        pa.field("other_id", pa.string()),
+        pa.field("duplicate_group", pa.string()),  # the least image id of all that hang together
+        pa.field("kind", pa.string()),  # exact | near | corrected
+        pa.field("distance", pa.float32()),  # null where a person says so
+        pa.field("same_label", pa.bool_()),
+    ],
+    key=("dataset", "image_id", "other_id"),
+    partition=("dataset",),
 )
 CORRECTIONS = _table(
     "corrections",
@@ -314,6 +368,18 @@ NEIGHBOR_AUDITS = _result_table(
         pa.field("p_value", pa.float64()),
         pa.field("p_adjusted", pa.float64()),
         pa.field("expected", pa.float64()),
+        pa.field("n", pa.int64()),
+        pa.field("note", pa.string()),
+        pa.field("seed", pa.int64()),
+    ],
+)
+OVERLAY_SHIFT = _result_table(
+    "overlay_shift",
+    [
+        pa.field("intervention", pa.string()),
+        pa.field("metric", pa.string()),
+        pa.field("value", pa.float64()),
+        *_INTERVAL,
         pa.field("n", pa.int64()),
         pa.field("note", pa.string()),
         pa.field("seed", pa.int64()),
@@ -523,7 +589,8 @@ FINDINGS = _result_table(
 TABLES: Mapping[str, TableSpec] = {
     t.name: t
     for t in (
-        DATASETS, IMAGES, REJECTS, CORRECTIONS, IMPORTED_ENCODERS, LAYOUTS, LAYOUT_QUALITY, LAYOUT_CLUSTERS,
+        DATASETS, IMAGES, REJECTS, OVERLAYS, IMAGE_ATTRIBUTES, DUPLICATES, OVERLAY_SHIFT, CORRECTIONS,
+        IMPORTED_ENCODERS, LAYOUTS, LAYOUT_QUALITY, LAYOUT_CLUSTERS,
         LAYOUT_CLUSTER_MEMBERS, LAYOUT_ASSOCIATIONS, PROBE_SCORES, PROBE_PREDICTIONS, NEIGHBORS, NEIGHBOR_AUDITS,
         NEIGHBOR_AUDIT_VALUES, TELLING_NEIGHBORS, NEAR_DUPLICATES, ENCODER_AGREEMENT, CALIBRATION, LEADERBOARD,
         ENCODER_CONTRASTS, PUBLISHED_COMPARISON, FINDINGS, RUNS,
@@ -545,6 +612,14 @@ def embeddings_table(encoder: str, dimension: int) -> TableSpec:
         key=("dataset", "image_id"),
         partition=("dataset",),
     )
+
+
+def staged_overlays_table() -> TableSpec:
+    """Declare the table of images searched for overlays but not yet committed; a run that died resumes from it."""
+    fields = [IMAGE_ATTRIBUTES.schema.field(name).with_metadata(None) for name in IMAGE_ATTRIBUTES.schema.names]
+    fields.append(pa.field("items", pa.string()))  # JSON: the image's rows of ``overlays``
+    # No encoder's name has a hyphen.
+    return _table(STAGING_PREFIX + "overlays-found", fields, ("dataset", "image_id", "fingerprint"), ("dataset",))
 
 
 def staging_table(encoder: str, dimension: int) -> TableSpec:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from store.maintenance import TEXT_COLUMN
 from store.schema import EMBEDDINGS_PREFIX, METADATA_COLUMNS, CounterstainError
 from store.warehouse import equals, quote
 
@@ -85,6 +86,36 @@ def search(
     found = found.with_columns(pl.col("_distance").clip(lower_bound=0))
     answer = found.rename({"_distance": "distance"}).join(uris, on=["dataset", "image_id"], how="left")
     return answer.sort("distance", "image_id").select("dataset", "image_id", "distance", "uri", *METADATA_COLUMNS)
+
+
+def search_text(warehouse: "Warehouse", words: str, *, dataset: str | None = None, k: int = 100) -> "pl.DataFrame":
+    """Return the images whose burned-in text holds any of `words`, those that hold more and rarer ones first.
+
+    Case and accents make no difference. What may identify someone is not among the text that was detected.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``dataset, image_id, score, uri, label, overlay_text, text_overlay_source``.
+
+    Raises
+    ------
+    CounterstainError
+        If there is no word to look for, or no images yet.
+    """
+    import polars as pl
+
+    if k < 1 or not words.strip():
+        raise CounterstainError("name at least one word to look for, and ask for at least one image.")
+    table = warehouse.open_table("images")
+    if not any(TEXT_COLUMN in index.columns for index in table.list_indices()):
+        raise CounterstainError("the text of the images is not indexed yet: run `counterstain maintain`.")
+    columns = ["dataset", "image_id", "uri", "label", TEXT_COLUMN, "text_overlay_source"]
+    builder = table.search(words, query_type="fts", fts_columns=TEXT_COLUMN).select([*columns, "_score"])
+    if dataset is not None:
+        builder = builder.where(equals({"dataset": dataset}), prefilter=True)
+    found = pl.DataFrame(builder.limit(k).to_arrow()).rename({"_score": "score"})
+    return found.sort(["score", "image_id"], descending=[True, False]).select(*columns[:2], "score", *columns[2:])
 
 
 def _checked_filter(table: Any, where: str, columns: list[str]) -> str:

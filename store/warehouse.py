@@ -293,6 +293,12 @@ class Warehouse:
 
         return search(self, encoder, query, dataset=dataset, where=where, k=k)
 
+    def search_text(self, words: str, *, dataset: str | None = None, k: int = 100) -> "pl.DataFrame":
+        """Return the images whose burned-in text holds any of `words`; see `store.search.search_text`."""
+        from store.search import search_text
+
+        return search_text(self, words, dataset=dataset, k=k)
+
     def correct(self, dataset: str, corrections: "pl.DataFrame") -> int:
         """Overwrite what is known of images, everywhere, without encoding; see `store.images.correct`."""
         from store.images import correct

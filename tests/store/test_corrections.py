@@ -200,6 +200,11 @@ def test_refresh_takes_over_what_images_say_and_only_where_it_differs(warehouse,
     embed(warehouse)
     refresh_metadata(warehouse, "enc", "d")
     version = warehouse.versions()["embeddings__enc"]
+    updated = []
+    update = type(warehouse).update_columns
+    monkeypatch.setattr(
+        type(warehouse), "update_columns", lambda self, spec, rows: updated.append(rows) or update(self, spec, rows)
+    )
     # From null, to null, and to another value.
     write_images(warehouse, "d", images("d", 12, slide=lambda i: "s" if i == 5 else None).to_batches())
     write_images(
@@ -209,13 +214,8 @@ def test_refresh_takes_over_what_images_say_and_only_where_it_differs(warehouse,
             "d", 12, slide=lambda i: "s" if i == 5 else None, label=lambda i: None if i == 3 else "ab"[i % 2]
         ).to_batches(),
     )
-    updated = []
-    update = type(warehouse).update_columns
-    monkeypatch.setattr(
-        type(warehouse), "update_columns", lambda self, spec, rows: updated.append(rows) or update(self, spec, rows)
-    )
     refresh_metadata(warehouse, "enc", "d")
-    assert [rows["image_id"].to_pylist() for rows in updated] == [["i003", "i005"]]
-    assert warehouse.versions()["embeddings__enc"] == version + 1
+    assert [rows["image_id"].to_pylist() for rows in updated] == [["i005"], ["i003"]]
+    assert warehouse.versions()["embeddings__enc"] == version + 2
     assert known(warehouse, "embeddings__enc", "i003")["label"] is None
     assert known(warehouse, "embeddings__enc", "i005")["slide"] == "s"
