@@ -1,7 +1,7 @@
 """Reading background attributes and groups off what is known of images."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -23,7 +23,9 @@ def attribute_columns(images: pl.DataFrame) -> dict[str, list[str | None]]:
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def background_attributes(images: pl.DataFrame, group_columns: Sequence[str] = ()) -> dict[str, list[str | None]]:
+def background_attributes(
+    images: pl.DataFrame, group_columns: Sequence[str] = (), further: Mapping[str, list[str | None]] | None = None
+) -> dict[str, list[str | None]]:
     """Return the attributes that analyses stratify by: those with two to `MAX_VALUES` values that are not too rare.
 
     Further labels (`store.schema.LABEL_PREFIX`) are none: of course they go with the label.
@@ -34,6 +36,8 @@ def background_attributes(images: pl.DataFrame, group_columns: Sequence[str] = (
         ``n`` rows with the metadata columns of the store.
     group_columns
         Columns that groups are made of; they are no backgrounds, as neighbours within a group are left out anyway.
+    further
+        What else is known of the images, ``(n,)`` values by name; what the data set says under that name goes first.
 
     Returns
     -------
@@ -42,7 +46,7 @@ def background_attributes(images: pl.DataFrame, group_columns: Sequence[str] = (
         read ``true`` and ``false``.
     """
     columns = {name: images[name].cast(pl.String).to_list() for name in BACKGROUND_COLUMNS}
-    columns |= {"overlay_text": images["overlay_text"].to_list()} | attribute_columns(images)
+    columns |= {"overlay_text": images["overlay_text"].to_list()} | dict(further or {}) | attribute_columns(images)
     left_out = {*group_columns, *GROUP_COLUMNS}
     return {
         name: kept
@@ -51,8 +55,13 @@ def background_attributes(images: pl.DataFrame, group_columns: Sequence[str] = (
     }
 
 
-def group_codes(images: pl.DataFrame, content_hash: Sequence[str], group_columns: Sequence[str]) -> NDArray[np.int64]:
-    """Return group codes ``(n,)``: images of one patient, slide, registered group, or the same content are one group.
+def group_codes(
+    images: pl.DataFrame,
+    content_hash: Sequence[str],
+    group_columns: Sequence[str],
+    duplicates: Sequence[str | None] | None = None,
+) -> NDArray[np.int64]:
+    """Return group codes ``(n,)``: a group is the images of a patient, slide or registered group, and look-alikes.
 
     Parameters
     ----------
@@ -62,6 +71,8 @@ def group_codes(images: pl.DataFrame, content_hash: Sequence[str], group_columns
         ``(n,)``; copies of one content must not straddle a split either.
     group_columns
         Further columns or attributes, besides patient and slide, whose values tie images together.
+    duplicates
+        ``(n,)`` names of the groups of near-duplicates; None for an image without any.
 
     Raises
     ------
@@ -70,6 +81,8 @@ def group_codes(images: pl.DataFrame, content_hash: Sequence[str], group_columns
     """
     attributes = attribute_columns(images)
     columns: list[Sequence[str | None]] = [list(content_hash)]
+    if duplicates is not None:
+        columns.append(duplicates)
     for name in dict.fromkeys([*GROUP_COLUMNS, *group_columns]):
         if name in images.columns:
             columns.append(images[name].cast(pl.String).to_list())

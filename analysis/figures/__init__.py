@@ -11,9 +11,12 @@ from analysis.figures.encoder_agreement import agreement_figure
 from analysis.figures.image_grid import image_grid_figure
 from analysis.figures.layouts import encoders_figure, layout_figure
 from analysis.figures.leaderboard import leaderboard_figure
+from analysis.figures.marked_images import Found, MarkedImage, marked_images_figure
 
 __all__ = [
     "SHOWN_METRICS",
+    "Found",
+    "MarkedImage",
     "SheetRow",
     "Tile",
     "agreement_figure",
@@ -27,5 +30,6 @@ __all__ = [
     "image_grid_figure",
     "layout_figure",
     "leaderboard_figure",
+    "marked_images_figure",
     "neighbors_figure",
 ]

@@ -15,7 +15,7 @@ _ACROSS = 8
 _TILE_INCHES = 1.2
 
 
-def image_grid_figure(images: Sequence[tuple[bytes, str]], *, title: str) -> bytes:
+def image_grid_figure(images: Sequence[tuple[bytes, str]], *, title: str, across: int = _ACROSS) -> bytes:
     """Draw images in a grid.
 
     Parameters
@@ -24,6 +24,8 @@ def image_grid_figure(images: Sequence[tuple[bytes, str]], *, title: str) -> byt
         PNG or JPEG bytes, and a caption that is taken literally.
     title
         Heading, taken literally.
+    across
+        Images in a row.
 
     Returns
     -------
@@ -37,7 +39,7 @@ def image_grid_figure(images: Sequence[tuple[bytes, str]], *, title: str) -> byt
     """
     if not images:
         raise ValueError("no image to draw")
-    across = min(_ACROSS, len(images))
+    across = min(across, len(images))
     down = math.ceil(len(images) / across)
     figure = new_figure(max(4.6, _TILE_INCHES * across), (_TILE_INCHES + 0.25) * down + 0.5)
     axes = figure.subplots(down, across, squeeze=False)
@@ -45,6 +47,6 @@ def image_grid_figure(images: Sequence[tuple[bytes, str]], *, title: str) -> byt
         panel.set_axis_off()
     for panel, (data, caption) in zip(axes.flat, images, strict=False):
         panel.imshow(decode(data))
-        panel.set_title(shorten(caption, 18), fontsize=7.5, color=INK, pad=2, parse_math=False)
+        panel.set_title(shorten(caption, 24), fontsize=7.5, color=INK, pad=2, parse_math=False)
     figure.suptitle(shorten(title, 90), fontsize=12, color=INK, parse_math=False)
     return to_png(figure)
