@@ -1,5 +1,6 @@
 """``bias_report``: the verdict over all cells, stored, and written as one HTML file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -8,9 +9,9 @@ import polars as pl
 from analysis.report import ReportTables, render_report, telling_images
 from analysis.verdicts import verdicts
 from assets import display
+from assets.backgrounds import known_background
 from assets.project import Project
 from assets.step import Cell, Made, Step
-from store import Warehouse
 from store.results import write_results
 from store.runs import data_version, latest_runs
 from store.schema import FINDINGS
@@ -43,7 +44,7 @@ def _make(cell: Cell) -> Made:
     path = report_path(cell.project)
     path.parent.mkdir(parents=True, exist_ok=True)
     written = path.with_suffix(".html.part")
-    written.write_text(render_report(_read(warehouse)), encoding="utf-8")
+    written.write_text(render_report(_read(cell)), encoding="utf-8")
     written.replace(path)
     counts = found["verdict"].value_counts(sort=True)
     return Made(
@@ -60,7 +61,8 @@ def _make(cell: Cell) -> Made:
     )
 
 
-def _read(warehouse: Warehouse) -> ReportTables:
+def _read(cell: Cell) -> ReportTables:
+    warehouse = cell.warehouse
     frames = {name: warehouse.frame(name).collect() for name in _TABLES}
     images = warehouse.frame("images")
     wanted = telling_images(frames["neighbors"], frames["findings"])
@@ -68,10 +70,19 @@ def _read(warehouse: Warehouse) -> ReportTables:
     rows = pictures.select("dataset", "image_id", "thumbnail").collect().iter_rows()
     return ReportTables(
         **frames,
-        images=images.drop("thumbnail").collect(),
+        images=_without_names(cell, images.drop("thumbnail").collect()),
         runs=latest_runs(warehouse),
         thumbnails={(dataset, image_id): picture for dataset, image_id, picture in rows},
     )
+
+
+def _without_names(cell: Cell, images: pl.DataFrame) -> pl.DataFrame:
+    """Return the images with words that may identify someone left out, and with what their words and pixels say."""
+    parts = []
+    for (dataset,), rows in images.group_by("dataset", maintain_order=True):
+        safe, found = known_background(replace(cell, dataset=str(dataset)), rows)
+        parts.append(safe.with_columns(pl.Series(name, values, dtype=pl.String) for name, values in found.items()))
+    return pl.concat(parts) if parts else images
 
 
 STEP = Step(

@@ -242,6 +242,17 @@ def search(
 
 
 @app.command()
+def words(
+    text: Annotated[str, typer.Argument(help="Words burned into images, such as 'axilla'.")],
+    dataset: Annotated[str | None, typer.Option(help="Search this data set only.")] = None,
+    k: Annotated[int, typer.Option("-k", help="How many at most.")] = 20,
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Find the images whose burned-in text holds any of the words."""
+    _print(_project(warehouse).open().search_text(text, dataset=dataset, k=k))
+
+
+@app.command()
 def explain(
     image: Annotated[str, typer.Argument(help="An image file, or the id of a stored image.")],
     encoder: Annotated[str, typer.Option(help="Whose idea of nearness.")],

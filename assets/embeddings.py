@@ -15,10 +15,11 @@ from assets.progress import Progress
 from assets.registry import get_dataset
 from assets.step import Cell, Check, Made, Step
 from pipelines.batch_size import find_batch_size
-from pipelines.encode import Wanted, encode
+from pipelines.encode import encode
 from pipelines.encoder import Encoder
 from pipelines.encoders import encoder_specs, load_encoder
 from pipelines.readers import reader_of
+from pipelines.wanted import Wanted
 from store.embeddings import EmbeddingPartition
 from store.images import read_metadata, refresh_metadata
 from store.maintenance import build_indexes
@@ -33,8 +34,14 @@ MAX_NORM_DRIFT = 0.05
 _loaded = lru_cache(maxsize=1)(load_encoder)
 
 
+def loaded_encoder(cell: Cell) -> Encoder:
+    """Return a cell's encoder, from memory if it was the last one used."""
+    return _loaded(cell.encoder, cell.project.load_options())
+
+
 def _inputs(cell: Cell) -> dict[str, str]:
-    inputs = {"images": data_version(cell.warehouse, "images", dataset=cell.dataset)}
+    # Vectors depend on the pixels alone; whoever changes what is known of the images tells every encoder's table.
+    inputs = {"images": data_version(cell.warehouse, "images", columns=["content_hash"], dataset=cell.dataset)}
     if cell.encoder not in encoder_specs():
         table = EMBEDDINGS_PREFIX + cell.encoder
         inputs["vectors"] = data_version(cell.warehouse, table, columns=["fingerprint"], dataset=cell.dataset)
@@ -63,7 +70,7 @@ def _parameters(cell: Cell) -> dict[str, object]:
 def _make(cell: Cell) -> Made:
     about: dict[str, object] = {}
     if cell.encoder in encoder_specs():
-        encoder = _loaded(cell.encoder, cell.project.load_options())
+        encoder = loaded_encoder(cell)
         fingerprint, encoded = encoder.fingerprint, _encode(cell, encoder)
         about = {"cosine to float32": encoder.fidelity}
         if encoder.files:

@@ -6,9 +6,8 @@ from numpy.typing import NDArray
 
 from analysis.encoder_agreement import SCHEMA, encoder_agreement
 from analysis.figures import agreement_figure
-from analysis.metadata import group_codes
 from assets import display
-from assets.registry import get_dataset
+from assets.backgrounds import image_groups
 from assets.step import Cell, Made, Step
 from store.images import read_metadata
 from store.results import write_results
@@ -53,7 +52,7 @@ def _make(cell: Cell) -> Made:
 def _agreement(cell: Cell, dataset: str, encoders: list[str]) -> tuple[pl.DataFrame, list[dict[str, object]]]:
     """Return the agreement of encoders that saw every image, and those left out with their reason."""
     images = read_metadata(cell.warehouse, dataset).sort("image_id")
-    groups = group_codes(images, images["content_hash"].to_list(), get_dataset(cell.warehouse, dataset).groups)
+    groups = image_groups(cell.warehouse, dataset, images)
     lists, vectors = {}, {}
     left_out: list[dict[str, object]] = []
     for encoder in encoders:
@@ -89,7 +88,7 @@ STEP = Step(
     kinds=frozenset({"numpy", "lancedb"}),
     scope="all",
     upstream=("neighbor_audits",),
-    code_version="1",
+    code_version="2",
     inputs=_inputs,
     parameters=lambda cell: {"k": cell.project.k, "seed": cell.project.seed},
     make=_make,

@@ -6,11 +6,10 @@ import polars as pl
 
 from analysis.contrasts import EncoderFacts, planned_contrasts
 from analysis.figures import contrast_figure
-from analysis.metadata import group_codes
 from analysis.published import DOUBTFUL, published_scores
 from assets import display
+from assets.backgrounds import image_groups
 from assets.leaderboard import probe_versions
-from assets.registry import get_dataset
 from assets.step import Cell, Made, Step
 from pipelines.encoders import encoder_specs
 from store.images import read_metadata
@@ -73,7 +72,7 @@ def _published() -> pl.DataFrame:
 def _groups(cell: Cell, dataset: str) -> pl.DataFrame:
     """Group codes of a data set's images, with columns ``dataset``, ``image_id`` and ``group``."""
     images = read_metadata(cell.warehouse, dataset)
-    codes = group_codes(images, images["content_hash"].to_list(), get_dataset(cell.warehouse, dataset).groups)
+    codes = image_groups(cell.warehouse, dataset, images)
     return images.select(pl.lit(dataset).alias("dataset"), "image_id", pl.Series("group", codes))
 
 
@@ -86,7 +85,7 @@ STEP = Step(
     kinds=frozenset({"polars", "lancedb"}),
     scope="all",
     upstream=("svm_probes",),
-    code_version="1",
+    code_version="2",
     inputs=probe_versions,
     parameters=_parameters,
     make=_make,

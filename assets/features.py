@@ -8,12 +8,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.metadata import background_attributes, group_codes
+from analysis.metadata import background_attributes
+from assets.backgrounds import image_groups, known_background
 from assets.registry import get_dataset
 from assets.step import Cell
 from store.images import read_metadata
 from store.runs import data_version
-from store.schema import EMBEDDINGS_PREFIX, CounterstainError
+from store.schema import DUPLICATES, EMBEDDINGS_PREFIX, IMAGE_ATTRIBUTES, CounterstainError
+
+# Tables of what was detected that groups and strata are made of.
+DETECTED_TABLES = (IMAGE_ATTRIBUTES.name, DUPLICATES.name)
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,9 @@ def read_features(cell: Cell) -> Features:
         )
     group_columns = get_dataset(cell.warehouse, cell.dataset).groups
     with user_errors(cell):
-        groups = group_codes(images, images["content_hash"].to_list(), group_columns)
-        return Features(matrix.vectors, images, labels, groups, background_attributes(images, group_columns))
+        groups = image_groups(cell.warehouse, cell.dataset, images)
+        images, found = known_background(cell, images)
+        return Features(matrix.vectors, images, labels, groups, background_attributes(images, group_columns, found))
 
 
 @contextmanager
@@ -59,6 +64,12 @@ def group_parameters(cell: Cell) -> dict[str, object]:
 
 
 def embeddings_version(cell: Cell) -> dict[str, str]:
-    """Return the version of a cell's vectors and metadata, as an input of an analysis."""
+    """Return the versions of a cell's vectors and metadata, and of what groups and strata are made of, as inputs."""
     table = EMBEDDINGS_PREFIX + cell.encoder
-    return {"embeddings": data_version(cell.warehouse, table, dataset=cell.dataset)}
+    inputs = {"embeddings": data_version(cell.warehouse, table, dataset=cell.dataset)}
+    return inputs | detected_versions(cell)
+
+
+def detected_versions(cell: Cell) -> dict[str, str]:
+    """Return the versions of what groups and strata are made of, as inputs."""
+    return {name: data_version(cell.warehouse, name, dataset=cell.dataset) for name in DETECTED_TABLES}

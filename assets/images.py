@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from analysis.figures import image_grid_figure
 from assets import display
+from assets.covering import covered, identifying_boxes
 from assets.progress import Progress
 from assets.registry import get_dataset
 from assets.step import Cell, Check, Made, Step
@@ -34,7 +35,8 @@ def _parameters(cell: Cell) -> dict[str, object]:
 
 def _make(cell: Cell) -> Made:
     ingest = Ingest(get_dataset(cell.warehouse, cell.dataset), cell.project.workers)
-    write_images(cell.warehouse, cell.dataset, _readable(ingest))
+    boxes = identifying_boxes(cell)
+    write_images(cell.warehouse, cell.dataset, (covered(batch, boxes) for batch in _readable(ingest)))
     rejects = pa.Table.from_pylist(ingest.rejects, schema=REJECTS.schema)
     cell.warehouse.replace_partition(REJECTS, rejects, dataset=cell.dataset)
     build_indexes(cell.warehouse, "images")
@@ -42,7 +44,11 @@ def _make(cell: Cell) -> Made:
     classes = images["label"].value_counts(sort=True)
     rejected = len(ingest.rejects) / (len(ingest.rejects) + images.height)
     copies = images.height - images["content_hash"].n_unique()
-    metadata = {"labels": display.table(classes), "contact sheet": _contact_sheet(cell, images)}
+    metadata: dict[str, object] = {"labels": display.table(classes)}
+    # No picture before it is known what to cover on it.
+    searched = images.join(_searched(cell), on="image_id", how="semi")
+    if searched.height:
+        metadata["contact sheet"] = _contact_sheet(cell, searched)
     if about := reader_of(get_dataset(cell.warehouse, cell.dataset)).about:
         facts = {name: getattr(about, name) for name in ("title", "citation", "licence", "obtain")}
         facts["known background"] = "; ".join(about.confounders)
@@ -80,6 +86,11 @@ def _readable(ingest: Ingest) -> Iterator[pa.RecordBatch]:
     if not progress.done:
         reasons = "; ".join(f"{reject['uri']}: {reject['reason']}" for reject in ingest.rejects[:3])
         raise CounterstainError(f"data set {ingest.dataset.name!r}: none of its files could be read ({reasons}).")
+
+
+def _searched(cell: Cell) -> pl.DataFrame:
+    attributes = cell.warehouse.frame("image_attributes").filter(pl.col("dataset") == cell.dataset)
+    return attributes.select("image_id").collect()
 
 
 def _as_published(cell: Cell, images: pl.DataFrame) -> Check:

@@ -11,6 +11,7 @@ from analysis.layouts import nearness_to_reference
 from analysis.placing import place
 from analysis.report.pictures import attribute_values
 from assets import umap_layouts
+from assets.backgrounds import terms_of, without_names
 from assets.project import Project
 from assets.searching import encode_image
 from assets.step import Cell
@@ -31,7 +32,7 @@ def draw_grid(project: Project, dataset: str, encoder: str, *, colour_by: str, o
     points = _layouts(warehouse, dataset).filter(pl.col("encoder") == encoder).collect()
     if points.is_empty():
         raise CounterstainError(f"{dataset} x {encoder} has no layouts: materialize umap_layouts.")
-    drawn = _coloured(warehouse, dataset, points, colour_by)
+    drawn = _coloured(project, dataset, points, colour_by)
     title = f"{dataset}, {encoder}, by {colour_by}"
     _write(out, layout_figure(drawn, colour_by=colour_by, title=title, form=form))
     return out
@@ -62,7 +63,7 @@ def draw_encoders(
         )
     size, distance = setting
     points = layouts.filter((pl.col("n_neighbors") == size) & (pl.col("min_dist") == distance)).collect()
-    drawn = _coloured(warehouse, dataset, points, colour_by)
+    drawn = _coloured(project, dataset, points, colour_by)
     title = f"{dataset}, n_neighbors {size}, min_dist {distance:g}, by {colour_by}"
     _write(out, encoders_figure(drawn, colour_by=colour_by, title=title, form=form))
     return out
@@ -153,9 +154,9 @@ def _layouts(warehouse: Warehouse, dataset: str) -> pl.LazyFrame:
     return layouts.join(trust, on=keys, how="left", maintain_order="left")
 
 
-def _coloured(warehouse: Warehouse, dataset: str, points: pl.DataFrame, colour_by: str) -> pl.DataFrame:
-    images = warehouse.frame("images").drop("thumbnail").filter(pl.col("dataset") == dataset).collect()
-    values = attribute_values(images, colour_by)
+def _coloured(project: Project, dataset: str, points: pl.DataFrame, colour_by: str) -> pl.DataFrame:
+    images = project.open().frame("images").drop("thumbnail").filter(pl.col("dataset") == dataset).collect()
+    values = attribute_values(without_names(images, terms_of(project)), colour_by)
     if values[colour_by].null_count() == values.height:
         raise CounterstainError(f"{dataset} has no column or attribute {colour_by!r} to colour by.")
     return points.join(values, on="image_id", how="left", maintain_order="left")

@@ -33,6 +33,8 @@ class Project(dg.ConfigurableResource[None]):
         Threads that take images from file to vector, at most the number of cores.
     stage_size
         Encoded images staged at once; a run that is killed loses no more, nor more than some seconds' work.
+    terms
+        Table of the terms that burned-in words are normalised to; empty for the one that comes with the package.
     layout_grid
         ``coarse`` (3 × 2 cells) or ``study`` (10 × 5).
     k
@@ -52,6 +54,7 @@ class Project(dg.ConfigurableResource[None]):
     batch_size: int = Field(0, ge=0)
     workers: int = Field(2, ge=1)
     stage_size: int = Field(256, ge=1)
+    terms: str = ""
     layout_grid: Literal["coarse", "study"] = "coarse"
     k: int = Field(15, ge=1)
     repeats: int = Field(5, ge=1)

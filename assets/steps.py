@@ -3,6 +3,7 @@
 from assets import (
     bias_report,
     calibration,
+    duplicates,
     embeddings,
     encoder_agreement,
     encoder_contrasts,
@@ -10,6 +11,8 @@ from assets import (
     layout_clusters,
     leaderboard,
     neighbor_audits,
+    overlay_shift,
+    overlays,
     published_comparison,
     svm_probes,
     umap_layouts,
@@ -21,11 +24,14 @@ STEPS: dict[str, Step] = {
     module.STEP.name: module.STEP
     for module in (
         images,
+        overlays,
+        duplicates,
         embeddings,
         umap_layouts,
         layout_clusters,
         svm_probes,
         neighbor_audits,
+        overlay_shift,
         leaderboard,
         encoder_contrasts,
         published_comparison,

@@ -17,7 +17,7 @@ from analysis.layouts import (
     umap_grid,
 )
 from assets import display
-from assets.features import read_features, user_errors
+from assets.features import detected_versions, read_features, user_errors
 from assets.kept_layouts import KeptLayouts
 from assets.progress import Progress
 from assets.step import Cell, Check, Made, Step
@@ -33,9 +33,12 @@ _GRIDS = {
 
 
 def _inputs(cell: Cell) -> dict[str, str]:
-    # A layout depends on vectors alone: correcting a label does not make it stale.
+    # A layout depends on vectors alone: correcting a label does not make it stale. What it is drawn by was detected.
     table = EMBEDDINGS_PREFIX + cell.encoder
-    return {"vectors": data_version(cell.warehouse, table, columns=["fingerprint"], dataset=cell.dataset)}
+    return {
+        "vectors": data_version(cell.warehouse, table, columns=["fingerprint"], dataset=cell.dataset),
+        **detected_versions(cell),
+    }
 
 
 def _parameters(cell: Cell) -> dict[str, object]:
@@ -145,8 +148,8 @@ STEP = Step(
     group="analysis",
     kinds=frozenset({"umap", "lancedb"}),
     scope="cell",
-    upstream=("embeddings",),
-    code_version="3",
+    upstream=("overlays", "duplicates", "embeddings"),
+    code_version="4",
     inputs=_inputs,
     parameters=_parameters,
     make=_make,

@@ -132,7 +132,7 @@ def test_imported_vectors_are_an_encoder(tmp_path: Path, phantom_folder: Path) -
     done = run(
         project.warehouse, "materialize", "--dataset", "phantoms", "--encoder", "mine", "--asset", "neighbor_audits"
     )
-    assert done.stdout == "phantoms x mine: embeddings, neighbor_audits\n"
+    assert done.stdout == "phantoms: overlays, duplicates\nphantoms x mine: embeddings, neighbor_audits\n"
     assert project.open().vectors("mine", "phantoms").vectors.shape == (IMAGES, 16)
 
 

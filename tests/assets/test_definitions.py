@@ -21,11 +21,14 @@ def test_the_graph_is_that_of_the_design() -> None:
     dataset, cell = "DynamicPartitionsDefinition", "MultiPartitionsDefinition"
     assert graph == {
         "images": ("data", dataset, []),
+        "overlays": ("data", dataset, ["images"]),
+        "duplicates": ("data", dataset, ["overlays"]),
         "embeddings": ("features", cell, ["images"]),
-        "umap_layouts": ("analysis", cell, ["embeddings"]),
+        "overlay_shift": ("analysis", cell, ["duplicates", "embeddings", "overlays"]),
+        "umap_layouts": ("analysis", cell, ["duplicates", "embeddings", "overlays"]),
         "layout_clusters": ("analysis", cell, ["embeddings", "umap_layouts"]),
-        "svm_probes": ("analysis", cell, ["embeddings"]),
-        "neighbor_audits": ("analysis", cell, ["embeddings"]),
+        "svm_probes": ("analysis", cell, ["duplicates", "embeddings", "overlays"]),
+        "neighbor_audits": ("analysis", cell, ["duplicates", "embeddings", "overlays"]),
         "leaderboard": ("findings", None, ["svm_probes"]),
         "encoder_contrasts": ("findings", None, ["svm_probes"]),
         "published_comparison": ("findings", None, ["svm_probes"]),
@@ -45,6 +48,11 @@ def test_checks_jobs_and_sensors() -> None:
     assert checks == {
         ("images", "files_readable"),
         ("images", "labels_known"),
+        ("overlays", "agrees_with_what_was_given"),
+        ("overlays", "nothing_identifying"),
+        ("duplicates", "calibrated"),
+        ("duplicates", "one_label_per_picture"),
+        ("overlay_shift", "still_when_unchanged"),
         ("images", "as_published"),
         ("embeddings", "every_image_has_a_vector"),
         ("embeddings", "vectors_vary"),
@@ -72,11 +80,24 @@ def test_upstream_comes_first() -> None:
     order = list(STEPS)
     for step in STEPS.values():
         assert all(order.index(name) < order.index(step.name) for name in step.upstream)
-    assert upstream_of("svm_probes") == ["images", "embeddings", "svm_probes"]
+    assert upstream_of("svm_probes") == ["images", "overlays", "duplicates", "embeddings", "svm_probes"]
 
 
 def test_definitions_load_without_the_heavy_libraries() -> None:
-    heavy = {"torch", "lancedb", "lance", "umap", "sklearn", "timm", "open_clip", "duckdb", "matplotlib"}
+    heavy = {
+        "torch",
+        "lancedb",
+        "lance",
+        "umap",
+        "sklearn",
+        "timm",
+        "open_clip",
+        "duckdb",
+        "matplotlib",
+        "rapidocr",
+        "onnxruntime",
+        "cv2",
+    }
     code = f"import sys, assets.definitions; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -89,4 +110,4 @@ def test_a_backfill_is_one_process() -> None:
         if isinstance(definition, dg.AssetsDefinition) and definition.partitions_def
     }
     assert all(policy == dg.BackfillPolicy.single_run() for policy in policies.values())
-    assert len(policies) == 6
+    assert len(policies) == 9

@@ -44,7 +44,7 @@ def test_published_accuracy(
     add_dataset(project.open(), DataSet(name, reader, real_data / place))
     with materializing.dagster_instance(project) as instance:
         made = materializing.materialize(project, instance, [name], [ENCODER], "svm_probes")
-    assert [asset for _, asset in made] == ["images", "embeddings", "svm_probes"]
+    assert [asset for _, asset in made] == ["images", "overlays", "duplicates", "embeddings", "svm_probes"]
     assert project.open().vectors(ENCODER, name).vectors.shape == (images, 1280)
     assert _accuracies(project, name) == {
         "cv": pytest.approx(cv, abs=tolerance),
