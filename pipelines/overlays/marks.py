@@ -92,7 +92,24 @@ def callipers(crosses: list[Point], dots: NDArray[np.float32]) -> tuple[float, l
         if likelihood >= MIN_MEASUREMENT:
             found |= {one, other}
             best = max(best, likelihood)
-    return best, sorted(found, key=lambda cross: (cross.y, cross.x))
+    return best, sorted(_without_dots(found), key=lambda cross: (cross.y, cross.x))
+
+
+def _without_dots(crosses: set[Point]) -> list[Point]:
+    """Leave out what lies on the line between two likelier crosses: a dot of it, or where two lines meet."""
+    kept: list[Point] = []
+    for cross in sorted(crosses, key=lambda cross: (-cross.likelihood, cross.y, cross.x)):
+        if not any(_lies_between(cross, one, other) for one, other in combinations(kept, 2)):
+            kept.append(cross)
+    return kept
+
+
+def _lies_between(point: Point, one: Point, other: Point) -> bool:
+    ahead, aside = np.array([other.x - one.x, other.y - one.y]), np.array([point.x - one.x, point.y - one.y])
+    length = float(np.hypot(*ahead))
+    along = float(aside @ ahead) / length
+    beside = abs(float(aside[0] * ahead[1] - aside[1] * ahead[0])) / length
+    return _APART_PX <= along <= length - _APART_PX and beside < _APART_PX
 
 
 def _dots_between(dots: NDArray[np.float32], one: Point, other: Point) -> float:

@@ -18,7 +18,7 @@ from pipelines.overlays.detectors import colour, detectors, detectors_fingerprin
 from pipelines.overlays.identifying import may_identify
 from pipelines.overlays.interventions import plant_patch, plant_words, remove_elsewhere, remove_text
 from pipelines.overlays.item import MARKS, Item, Pixels
-from pipelines.overlays.marks import find_marks
+from pipelines.overlays.marks import Point, callipers, find_marks
 from pipelines.overlays.spacing import with_blanks
 from pipelines.overlays.terms import read_terms
 from pipelines.phantoms import Modality, PhantomSpec, draw_phantom
@@ -112,6 +112,13 @@ def test_arrows_point_anywhere(degrees: int) -> None:
 )  # fmt: skip
 def test_what_only_resembles_an_arrow_is_none(draw: Callable[[ImageDraw.ImageDraw], None]) -> None:
     assert find_marks(shape(draw)) == []
+
+
+def test_a_dot_between_two_crosses_is_none() -> None:
+    ends, dot, other = [Point(10, 50, 0.99), Point(90, 54, 0.95)], Point(50, 52, 0.8), Point(50, 20, 0.9)
+    score, found = callipers([*ends, dot, other], np.zeros((60, 60), np.float32))
+    assert found == [other, *ends]
+    assert score == pytest.approx((0.99 * 0.95) ** 0.5)
 
 
 def test_a_cross_is_told_from_a_line_and_a_corner() -> None:

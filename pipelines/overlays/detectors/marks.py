@@ -12,4 +12,4 @@ def find(pixels: Pixels, terms: Terms, before: Sequence[Item]) -> list[Item]:
     return find_marks(pixels, [item.box for item in before if item.text and sum(map(str.isalpha, item.text)) > 1])
 
 
-DETECTOR = Detector("marks", "3", find)
+DETECTOR = Detector("marks", "4", find)
