@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 
 from analysis.duplicates import Duplicates, corrected, find_duplicates
-from analysis.figures import SheetRow, Tile, neighbors_figure
+from analysis.figures import image_grid_figure
 from assets import display
 from assets.progress import Progress
 from assets.step import Cell, Check, Made, Step
@@ -114,25 +114,20 @@ def _sheet(cell: Cell, images: pl.DataFrame, pairs: pl.DataFrame) -> dg.Markdown
         pl.concat_list("image_id", "other_id").explode().unique().sort().alias("members"),
     )
     chosen = groups.sort(["mixed", "duplicate_group"], descending=[True, False]).head(SHEET_GROUPS)
-    wanted = [image_id for members in chosen["members"] for image_id in members[: SHEET_IMAGES + 1]]
+    wanted = [image_id for members in chosen["members"] for image_id in members[:SHEET_IMAGES]]
     shown = cell.warehouse.frame("images").filter(pl.col("dataset") == cell.dataset, pl.col("image_id").is_in(wanted))
     tiles = {
-        image_id: (thumbnail, label)
+        image_id: (thumbnail, label or "unknown")
         for image_id, thumbnail, label in shown.select("image_id", "thumbnail", "label").collect().iter_rows()
     }
-    rows = []
-    for members in chosen["members"]:
-        (first, label), *others = (tiles[image_id] for image_id in list(members)[: SHEET_IMAGES + 1])
-        rows.append(
-            SheetRow(
-                Tile(first, label or "unknown"),
-                tuple(
-                    Tile(data, other or "unknown", None if other is None else other == label) for data, other in others
-                ),
-            )
-        )
-    title = f"{cell.dataset}: {len(rows)} of {groups.height} groups of duplicates"
-    return display.picture(neighbors_figure(rows, title=title), f"Duplicates in {cell.dataset}")
+    shown_groups = [list(members)[:SHEET_IMAGES] for members in chosen["members"]]
+    across = max(len(members) for members in shown_groups)
+    places: list[tuple[bytes, str] | None] = []
+    for members in shown_groups:
+        places += [tiles[image_id] for image_id in members]
+        places += [None] * (across - len(members))
+    title = f"{cell.dataset}: {len(shown_groups)} of {groups.height} groups of duplicates, a row each"
+    return display.picture(image_grid_figure(places, title=title, across=across), f"Duplicates in {cell.dataset}")
 
 
 STEP = Step(

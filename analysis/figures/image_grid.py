@@ -13,15 +13,17 @@ if TYPE_CHECKING:
 
 _ACROSS = 8
 _TILE_INCHES = 1.2
+# Longer captions are written smaller, so that they do not run into each other.
+_CAPTION_LETTERS = 18
 
 
-def image_grid_figure(images: Sequence[tuple[bytes, str]], *, title: str, across: int = _ACROSS) -> bytes:
+def image_grid_figure(images: Sequence[tuple[bytes, str] | None], *, title: str, across: int = _ACROSS) -> bytes:
     """Draw images in a grid.
 
     Parameters
     ----------
     images
-        PNG or JPEG bytes, and a caption that is taken literally.
+        PNG or JPEG bytes, and a caption that is taken literally; None leaves a place empty.
     title
         Heading, taken literally.
     across
@@ -45,8 +47,12 @@ def image_grid_figure(images: Sequence[tuple[bytes, str]], *, title: str, across
     axes = figure.subplots(down, across, squeeze=False)
     for panel in axes.flat:
         panel.set_axis_off()
-    for panel, (data, caption) in zip(axes.flat, images, strict=False):
+    for panel, image in zip(axes.flat, images, strict=False):
+        if image is None:
+            continue
+        data, caption = image
         panel.imshow(decode(data))
-        panel.set_title(shorten(caption, 24), fontsize=7.5, color=INK, pad=2, parse_math=False)
+        size = 7.5 if len(caption) <= _CAPTION_LETTERS else 6
+        panel.set_title(shorten(caption, 24), fontsize=size, color=INK, pad=2, parse_math=False)
     figure.suptitle(shorten(title, 90), fontsize=12, color=INK, parse_math=False)
     return to_png(figure)
