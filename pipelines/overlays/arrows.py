@@ -2,16 +2,12 @@
 
 from collections.abc import Iterator
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.overlays.cuts import shapes_that_stand_out
 from pipelines.overlays.item import Box
 
-# Grey levels at which the image is cut, and by how many cuts an arrow stands out: cut that much lower it has grown by
-# its blurred edge alone, where tissue runs into what surrounds it.
-_STEP, _STANDS_OUT = 10, 3
-_MAX_GROWTH = 1.6
 # In px at the working size, whose shorter side is 256.
 _AREA_PX, _LENGTH_PX = (60, 1200), (15, 90)
 # The head: times as wide as the shaft, and its share of the length.
@@ -27,28 +23,15 @@ _MAX_APART, _MAX_CROOKED = 0.08, 0.035
 
 def find_arrows(grey: NDArray[np.uint8]) -> Iterator[tuple[Box, float]]:
     """Yield the box of each bright arrow of an image, ``(h, w)`` at the working size, and how well it fits, 0 to 1."""
-    cuts = [_components(grey, level) for level in range(_STEP, 256, _STEP)]
     seen: list[tuple[int, int]] = []
-    for (parts, stats), (wider, wider_stats) in reversed(list(zip(cuts[_STANDS_OUT:], cuts, strict=False))):
-        for part in range(1, len(stats)):
-            x, y, width, height, area = (int(value) for value in stats[part])
-            if not _AREA_PX[0] <= area <= _AREA_PX[1] or not _LENGTH_PX[0] <= max(width, height) <= _LENGTH_PX[1]:
-                continue
-            mask = parts[y : y + height, x : x + width] == part
-            column = int(mask[0].argmax())
-            grown = int(wider_stats[wider[y, x + column], cv2.CC_STAT_AREA])
-            if grown > _MAX_GROWTH * area or (fit := arrow_fit(mask)) is None:
-                continue
-            centre = (x + width // 2, y + height // 2)
-            # Every cut shows it again.
-            if all(max(abs(centre[0] - a), abs(centre[1] - b)) > _LENGTH_PX[0] for a, b in seen):
-                seen.append(centre)
-                yield (x, y, x + width, y + height), fit
-
-
-def _components(grey: NDArray[np.uint8], level: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    _, parts, stats, _ = cv2.connectedComponentsWithStats((grey >= level).astype(np.uint8), connectivity=8)
-    return parts.astype(np.int32, copy=False), stats.astype(np.int32, copy=False)
+    for (x0, y0, x1, y1), mask in shapes_that_stand_out(grey, _AREA_PX, _LENGTH_PX):
+        centre = ((x0 + x1) // 2, (y0 + y1) // 2)
+        # Every cut shows it again.
+        if any(max(abs(centre[0] - a), abs(centre[1] - b)) <= _LENGTH_PX[0] for a, b in seen):
+            continue
+        if (fit := arrow_fit(mask)) is not None:
+            seen.append(centre)
+            yield (x0, y0, x1, y1), fit
 
 
 def arrow_fit(mask: NDArray[np.bool_]) -> float | None:

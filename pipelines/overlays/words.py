@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from pipelines.overlays.cuts import shapes_that_stand_out
 from pipelines.overlays.identifying import may_identify
 from pipelines.overlays.item import Box, Item, Pixels
 from pipelines.overlays.spacing import with_blanks
@@ -30,6 +31,12 @@ MAX_LINE_HEIGHT = 0.16
 # What is at most this wide and high, and this close to a corner, is a maker's sign; shares of the image's sides.
 _CORNER = (0.10, 0.08)
 _CORNER_GAP = 0.02
+
+# A letter by itself is sought at this length of the shorter side; area and height are in px there.
+LETTER_SIDE_PX = 256
+_LETTER_AREA_PX, _LETTER_PX = (14, 160), (7, 24)
+# Reading one shape costs a hundredth of a second; speckle has many.
+_MAX_LETTERS = 4
 
 _SETTINGS = {
     "Global.use_cls": False,
@@ -60,6 +67,7 @@ class Line:
 def find_words(pixels: Pixels, terms: Terms) -> list[Item]:
     """Return the words, logos and scale numbers of an image, ``(h, w, 3)`` uint8, from the top down."""
     lines = [line for line in read_lines(pixels) if _is_writing(line, pixels.shape)]
+    lines = sorted([*lines, *_lone_letters(pixels, lines, terms)], key=lambda line: (line.box[1], line.box[0]))
     return [_item(line, lines, pixels, terms) for line in lines]
 
 
@@ -71,7 +79,7 @@ def read_lines(pixels: Pixels) -> list[Line]:
     if shrink < 1:
         size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
         bgr = cv2.resize(bgr, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-    found = _reader()(_widened(bgr))
+    found = _reader()(_widened(bgr), use_det=True)  # it remembers what it was last asked
     if found.boxes is None:
         return []
     lines = []
@@ -85,6 +93,31 @@ def read_lines(pixels: Pixels) -> list[Line]:
         )
         lines.append(Line(" ".join(text.split()), box, float(score)))
     return sorted(lines, key=lambda line: (line.box[1], line.box[0]))
+
+
+def _lone_letters(pixels: Pixels, lines: Sequence[Line], terms: Terms) -> list[Line]:
+    """Return single letters that are terms of the field, as L and R on radiographs: line detection passes them by."""
+    grey = pixels.max(axis=2)
+    shrink = min(1.0, LETTER_SIDE_PX / min(grey.shape))
+    if shrink < 1:
+        size = (max(1, round(grey.shape[1] * shrink)), max(1, round(grey.shape[0] * shrink)))
+        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    known = [line.box for line in lines]
+    found: list[Line] = []
+    tried = 0
+    for edges, _ in shapes_that_stand_out(grey, _LETTER_AREA_PX, _LETTER_PX):
+        x0, y0, x1, y1 = (round(edge / shrink) for edge in edges)
+        near = (y1 - y0) // 2
+        if tried == _MAX_LETTERS or any(x0 - near < b and a < x1 + near and y0 < d and c < y1 for a, c, b, d in known):
+            continue
+        tried += 1
+        known.append((x0, y0, x1, y1))
+        crop = pixels[max(0, y0 - near) : y1 + near, max(0, x0 - near) : x1 + near, ::-1]
+        read = _reader()(np.ascontiguousarray(crop), use_det=False)
+        for text, score in zip(read.txts or (), read.scores or (), strict=True):
+            if len(text) == 1 and text.isalpha() and score >= MIN_CONFIDENCE_OF_ONE and terms.of_line(text):
+                found.append(Line(text, (x0, y0, x1, y1), float(score)))
+    return found
 
 
 def _widened(pixels: Pixels) -> Pixels:

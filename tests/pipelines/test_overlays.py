@@ -20,7 +20,7 @@ from pipelines.overlays.interventions import plant_patch, plant_words, remove_el
 from pipelines.overlays.item import MARKS, Item, Pixels
 from pipelines.overlays.marks import Point, callipers, find_marks
 from pipelines.overlays.spacing import with_blanks
-from pipelines.overlays.terms import read_terms
+from pipelines.overlays.terms import Terms, read_terms
 from pipelines.phantoms import Modality, PhantomSpec, draw_phantom
 from pipelines.sources import Source
 from pipelines.wanted import Wanted
@@ -124,7 +124,7 @@ def test_a_dot_between_two_crosses_is_none() -> None:
 def test_a_cross_is_told_from_a_line_and_a_corner() -> None:
     image = np.full((60, 60), 50, np.uint8)
     image[30, 22:39] = image[22:39, 30] = 200
-    assert np.unravel_index(crossness(image).argmax(), image.shape) == (30, 30)
+    assert divmod(int(crossness(image).argmax()), 60) == (30, 30)
     assert crossness(image).max() == 1
     # By as many grey levels as it stands out.
     assert crossness(np.where(image == 200, 75, 50).astype(np.uint8)).max() == 0.5
@@ -155,6 +155,16 @@ def test_logos_and_scales_are_no_words() -> None:
     (word,) = (item for item in items if item.kind == "word")
     assert word.term == "LEFT AXILLA"
     assert word.confidence > 0.8
+
+
+def test_a_side_marker_that_line_detection_passes_by_is_read() -> None:
+    phantom = draw_phantom(PhantomSpec(modality="radiograph", n_images=60, strength=1.0, seed=1), 55)
+    assert words.read_lines(phantom.pixels) == []
+    (item,) = (item for item in find_items(phantom.pixels, TERMS) if item.kind == "word")
+    assert (item.text, item.term) == (phantom.overlay_text, "LEFT") == ("L", "LEFT")
+    # A letter that is no term of the field is tissue, for all that is known.
+    none = Terms((), "none")
+    assert not any(item.kind == "word" for item in find_items(phantom.pixels, none))
 
 
 def test_what_may_identify_is_flagged_on_the_image() -> None:
@@ -349,7 +359,8 @@ def test_a_long_strip_is_shrunk_before_it_is_padded(monkeypatch: pytest.MonkeyPa
     class Reader:
         boxes = None
 
-        def __call__(self, pixels: Pixels) -> "Reader":
+        def __call__(self, pixels: Pixels, *, use_det: bool) -> "Reader":
+            assert use_det
             seen.append(pixels.shape)
             return self
 

@@ -60,7 +60,9 @@ def test_every_table_of_the_design_can_be_asked(stored, name):
 
 
 def test_unknown_table_says_which_there_are(stored):
-    with pytest.raises(CounterstainError, match=r"(?s)SQL: .*nope.*Tables: .*corrections, datasets, embeddings__enc"):
+    with pytest.raises(
+        CounterstainError, match=r"(?s)SQL: .*nope.*Tables: .*corrections, datasets, duplicates, embeddings__enc"
+    ):
         stored.sql("SELECT * FROM nope")
     with pytest.raises(CounterstainError, match=r"SQL: .*nope"):
         stored.sql("SELECT nope FROM images")

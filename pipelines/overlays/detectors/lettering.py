@@ -12,4 +12,4 @@ def find(pixels: Pixels, terms: Terms, before: Sequence[Item]) -> list[Item]:
     return find_words(pixels, terms)
 
 
-DETECTOR = Detector("lettering", "2", find)
+DETECTOR = Detector("lettering", "3", find)
