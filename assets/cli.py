@@ -1,5 +1,6 @@
 """The command line: the same assets as the Dagster UI, in this process."""
 
+import contextlib
 import json
 import logging
 import os
@@ -409,6 +410,28 @@ def ui(
     command = [sys.executable, "-m", "dagster", "dev", "-m", "assets.definitions", "-h", host, "-p", str(port)]
     typer.echo(f"Dagster UI: http://{host}:{port} (Ctrl-C ends it)", err=True)
     os.execv(command[0], command)  # Dagster takes this process's place, and its signals
+
+
+@app.command()
+def explore(
+    dataset: Annotated[str | None, typer.Option("--dataset", "--data-set", help="Shown first.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Shown first.")] = None,
+    layout: Annotated[str | None, typer.Option(help="n_neighbors,min_dist; else what is nearest to 15,0.1.")] = None,
+    port: Annotated[int, typer.Option(help="Port.")] = 5055,
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Serve a map of the images to this machine's browser: colour, hover, lasso, neighbours, SQL, views to keep."""
+    from assets.explorer.answers import Explorer, parse_setting
+    from assets.explorer.serving import ExplorerServer
+
+    opened = _project(warehouse).open()
+    setting = None if layout is None else parse_setting(layout)
+    server = ExplorerServer(
+        port, lambda address: Explorer(opened, address, dataset=dataset, encoder=encoder, setting=setting)
+    )
+    typer.echo(f"explorer: {server.address} (Ctrl-C ends it)", err=True)
+    with server, contextlib.suppress(KeyboardInterrupt):
+        server.serve_forever()
 
 
 @app.command()

@@ -216,6 +216,19 @@ CORRECTIONS = _table(
     key=("dataset", "image_id", "column"),
     partition=("dataset",),
 )
+# A selection that a person kept under a name; in SQL the name is a table of its images.
+NAMED_VIEWS = _table(
+    "named_views",
+    [
+        pa.field("name", pa.string()),
+        pa.field("dataset", pa.string()),
+        pa.field("image_ids", pa.list_(pa.string())),
+        pa.field("predicate", pa.string()),  # that chose them, in words or SQL
+        pa.field("saved_at", _TIME),
+    ],
+    key=("name",),
+    partition=("name",),
+)
 RUNS = _table(
     "runs",
     [
@@ -593,7 +606,7 @@ TABLES: Mapping[str, TableSpec] = {
         IMPORTED_ENCODERS, LAYOUTS, LAYOUT_QUALITY, LAYOUT_CLUSTERS,
         LAYOUT_CLUSTER_MEMBERS, LAYOUT_ASSOCIATIONS, PROBE_SCORES, PROBE_PREDICTIONS, NEIGHBORS, NEIGHBOR_AUDITS,
         NEIGHBOR_AUDIT_VALUES, TELLING_NEIGHBORS, NEAR_DUPLICATES, ENCODER_AGREEMENT, CALIBRATION, LEADERBOARD,
-        ENCODER_CONTRASTS, PUBLISHED_COMPARISON, FINDINGS, RUNS,
+        ENCODER_CONTRASTS, PUBLISHED_COMPARISON, FINDINGS, NAMED_VIEWS, RUNS,
     )
 }  # fmt: skip
 

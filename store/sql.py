@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from store.schema import TABLES, CounterstainError
+from store.views import view_queries
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,7 +20,8 @@ def run_query(
     Parameters
     ----------
     warehouse
-        Every table of it is a view of the same name, all pinned to the versions of this moment.
+        Every table of it is a view of the same name, all pinned to the versions of this moment; so is every named view,
+        with the columns of ``images``.
     query
         One SELECT (or WITH, DESCRIBE, SUMMARIZE …) in DuckDB's dialect.
     parameters
@@ -49,6 +51,9 @@ def run_query(
             connection.register(name, warehouse.dataset(name))
         for name in TABLES.keys() - set(stored):
             connection.register(name, TABLES[name].schema.empty_table())
+        for name, rows in view_queries(warehouse).items():
+            if name not in stored and name not in TABLES:
+                connection.execute(f'CREATE VIEW "{name}" AS {rows}')
         try:
             answer: pl.DataFrame = connection.sql(query, params=parameters or None).pl()
             return answer

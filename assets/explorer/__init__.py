@@ -1,0 +1,1 @@
+"""The explorer: an interactive map of a data set, on this machine only."""
