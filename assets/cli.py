@@ -29,6 +29,8 @@ layouts_app = typer.Typer(no_args_is_help=True, help="UMAP layouts.")
 app.add_typer(datasets_app, name="datasets")
 app.add_typer(embeddings_app, name="embeddings")
 app.add_typer(layouts_app, name="layouts")
+views_app = typer.Typer(help="Named views: images selected in the explorer, or by a filter.")
+app.add_typer(views_app, name="views")
 
 WarehouseOption = Annotated[
     str | None,
@@ -230,13 +232,18 @@ def search(
     encoder: Annotated[str, typer.Option(help="Whose idea of nearness.")],
     dataset: Annotated[str | None, typer.Option(help="Search this data set only.")] = None,
     where: Annotated[str | None, typer.Option(help="SQL filter on the metadata, such as \"label = 'benign'\".")] = None,
+    view: Annotated[str | None, typer.Option(help="Search the images of this named view only.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
     warehouse: WarehouseOption = None,
 ) -> None:
     """Find the stored images nearest to an image."""
     from assets.searching import search_image
+    from store.views import within_view
 
-    found = search_image(_project(warehouse), encoder, image, dataset=dataset, where=where, k=k)
+    project = _project(warehouse)
+    if view is not None:
+        where = within_view(project.open(), view, where)
+    found = search_image(project, encoder, image, dataset=dataset, where=where, k=k)
     _print(
         found.select("dataset", "image_id", "distance", "label", "text_overlay", "overlay_text", "annotation", "uri")
     )
@@ -366,6 +373,55 @@ def place_in_layout(
 
     x, y = place_image(_project(warehouse), image, encoder, dataset, n_neighbors=n_neighbors, min_dist=min_dist)
     typer.echo(f"{x:.4f} {y:.4f}")
+
+
+@views_app.callback(invoke_without_command=True)
+def show_views(context: typer.Context, warehouse: WarehouseOption = None) -> None:
+    """Without a command, list them."""
+    from assets.views import stored_views
+
+    if warehouse is not None:
+        context.default_map = {command: {"warehouse": warehouse} for command in ("save", "remove", "probe")}
+    if context.invoked_subcommand is None:
+        _print(stored_views(_project(warehouse).open()))
+
+
+@views_app.command("save")
+def save_view(
+    name: Annotated[str, typer.Argument(help="Lower-case letters, digits and _: SQL reads it as a table.")],
+    dataset: Annotated[str, typer.Option(help="Data set.")],
+    where: Annotated[str, typer.Option(help="SQL filter over images, such as \"overlay_text = 'AXILLA'\".")],
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Keep the images that fit a filter, as they are now, under a name."""
+    from assets.views import save_where
+
+    typer.echo(f"{name}: {save_where(_project(warehouse).open(), name, dataset, where)} images")
+
+
+@views_app.command("remove")
+def remove_view(
+    name: Annotated[str, typer.Argument(help="View.")],
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Forget a view; its images stay."""
+    from store.views import remove_view as remove
+
+    remove(_project(warehouse).open(), name)
+
+
+@views_app.command("probe")
+def probe_view(
+    name: Annotated[str, typer.Argument(help="View.")],
+    encoder: Annotated[str, typer.Option(help="Encoder.")],
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Score the label among a view's images alone, and how well features tell which images are in it."""
+    from assets.views import probe_view as probe
+
+    columns = ["target", "split", "metric", "value", "ci_low", "ci_high", "n"]
+    scores = probe(_project(warehouse), name, encoder).select(columns)
+    _print(scores.with_columns(pl.col("value", "ci_low", "ci_high").round(3)))
 
 
 @app.command()

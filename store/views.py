@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from store.schema import NAMED_VIEWS, TABLES, CounterstainError
-from store.warehouse import equals
+from store.warehouse import equals, quote
 
 if TYPE_CHECKING:
     from store.warehouse import Warehouse
@@ -95,6 +95,27 @@ def view_members(warehouse: "Warehouse", name: str) -> tuple[str, list[str]]:
         raise CounterstainError(f"no view {name!r}; views: {known}.")
     dataset, members = found.row(0)
     return dataset, members
+
+
+def within_view(warehouse: "Warehouse", name: str, where: str | None = None) -> str:
+    """Return the filter on metadata that selects a view's images, and of these those that fit `where`.
+
+    Raises
+    ------
+    CounterstainError
+        If there is no such view, or `where` is not one condition.
+    """
+    import duckdb
+
+    dataset, members = view_members(warehouse, name)
+    conditions = [equals({"dataset": dataset}), f"image_id IN ({', '.join(map(quote, members))})"]
+    if where:
+        try:
+            duckdb.extract_statements(f"SELECT {where}")  # or it could leave its parentheses
+        except duckdb.Error as error:
+            raise CounterstainError(f"filter {where!r}: {error}") from error
+        conditions.append(f"({where}\n)")
+    return " AND ".join(conditions)
 
 
 def view_queries(warehouse: "Warehouse") -> dict[str, str]:

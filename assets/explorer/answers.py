@@ -7,7 +7,6 @@ from typing import Any
 
 import polars as pl
 
-from assets.explorer.columns import HIDDEN
 from assets.explorer.maps import DataSetMaps, Setting, mapped_data_sets
 from store import Warehouse
 from store.sandbox import QueryError
@@ -138,12 +137,13 @@ class Explorer:
             return self._maps[dataset]
 
     def _add_view(self, maps: DataSetMaps, name: str) -> str:
-        """Put a column into the table that says which images a view has; return the predicate that reads it."""
+        """Put into the table which images a view has, to colour by; return the predicate that chooses them."""
         _, members = view_members(self._warehouse, name)
-        column = f"{HIDDEN}view {name}"
-        chosen = pl.Series(column, maps.image_ids).is_in(members).alias(column)
-        maps.sandbox.add_columns(chosen.to_frame())
-        return f'"{column}"'
+        column = f"view {name}"
+        chosen = pl.col("image_id").is_in(pl.Series(members).implode())
+        membership = pl.when(chosen).then(pl.lit("in")).otherwise(pl.lit("out")).alias(column)
+        maps.sandbox.add_columns(pl.DataFrame({"image_id": maps.image_ids}).select(membership))
+        return f"\"{column}\" = 'in'"
 
 
 def parse_setting(text: str) -> Setting:

@@ -12,8 +12,9 @@ from store.schema import BACKGROUND_COLUMNS, GROUP_COLUMNS
 
 # The viewer keeps to itself whatever is named so.
 HIDDEN = "__"
-# A column with more values has no chart: it is told in the table, and searched.
+# A column with more values has no chart, nor has one of these: they are told in the table, and searched.
 CHARTED_VALUES = 200
+_UNCHARTED = ("caption", "image_id", "uri")
 
 _FIRST = ("label", "overlay_text", *BACKGROUND_COLUMNS, "annotation_kinds", *GROUP_COLUMNS, "split", "modality")
 _LAST = ("caption", "width_px", "height_px", "format", "image_id", "uri")
@@ -49,7 +50,7 @@ def charts(columns: pl.DataFrame) -> list[Column]:
     for values in columns:
         if values.dtype.is_numeric() and values.n_unique() > MAX_VALUES:
             described.append(Column(values.name, "numbers"))
-        elif 2 <= values.drop_nulls().n_unique() + (values.null_count() > 0) <= CHARTED_VALUES:
+        elif values.name not in _UNCHARTED and 2 <= values.drop_nulls().n_unique() + (values.null_count() > 0) <= CHARTED_VALUES:
             described.append(Column(values.name, "categories"))
         else:
             described.append(Column(values.name, None))

@@ -1,8 +1,10 @@
 """The explorer's server: it speaks to a browser on this machine, and only of what the explorer answers."""
 
+import contextlib
 import inspect
 import json
 import re
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -54,9 +56,10 @@ class ExplorerServer(ThreadingHTTPServer):
         If the viewer is not installed, or the port is taken or one that browsers refuse; or as `open_explorer` says.
     """
 
-    daemon_threads = True
+    daemon_threads = False
 
     def __init__(self, port: int, open_explorer: Callable[[str], Explorer]):
+        self.connections: set[socket.socket] = set()
         self.files = {
             "/": (_PAGE / "index.html", _HTML),
             "/explorer.js": (_PAGE / "explorer.js", _SCRIPT),
@@ -80,6 +83,13 @@ class ExplorerServer(ThreadingHTTPServer):
             "/api/view": self.explorer.save_view,
         }
 
+    def server_close(self) -> None:
+        """Hang up on browsers, which keep their connections, and wait for what is being answered."""
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):  # gone by itself
+                connection.shutdown(socket.SHUT_RDWR)
+        super().server_close()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a browser that went away."""
         if not isinstance(sys.exception(), ConnectionError):
@@ -90,6 +100,14 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 60  # seconds a connection may idle
     server: ExplorerServer
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections.add(self.connection)
+
+    def finish(self) -> None:
+        self.server.connections.discard(self.connection)
+        super().finish()
 
     def do_GET(self) -> None:
         if not self._from_here():

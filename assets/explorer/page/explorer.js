@@ -2,13 +2,14 @@
 import viewer from "/viewer.js";
 
 const TABLE = "dataset";
+const KEPT = "selected before";
 const element = (id) => document.getElementById(id);
 const choices = { dataSet: element("data-set"), encoder: element("encoder"), setting: element("setting"), beside: element("beside") };
 
 let catalogue;
 let dataSet; // columns, views and counts of the one that is open
 let widget = null; // the viewer, with its state and predicate
-let kept = null; // what was selected before the maps changed: {name, predicate}
+let kept = null; // the predicate of what was selected before the maps changed
 
 async function call(name, body, as = "json") {
   const answer = await fetch(`/api/${name}`, {
@@ -87,9 +88,10 @@ function columnChart({ name, chart }) {
 function columnStyles(encoders) {
   const styles = { thumbnail: { renderer: "image", display: "full", options: { size: 128 } } };
   for (const { name } of dataSet.columns) {
-    const probeOfOther = name.endsWith(" probe") && !encoders.some((encoder) => name == `${encoder} probe`);
-    styles[name] = { display: name == "image_id" || probeOfOther ? "hidden" : "badge" };
+    const ofOther = name.endsWith(" probe") && !encoders.some((encoder) => name == `${encoder} probe`);
+    styles[name] = { display: name == "image_id" || ofOther ? "hidden" : "badge" };
   }
+  for (const name of Object.keys(dataSet.views)) styles[`view ${name}`] = { display: "hidden" };
   return styles;
 }
 
@@ -98,8 +100,8 @@ function makeState(maps, before) {
   const charts = {};
   maps.forEach((map, index) => (charts[`map${index}`] = map));
   const views = Object.entries(dataSet.views).map(([name, predicate]) => ({ name: `view ${name}`, predicate }));
-  const own = (before?.charts.predicates?.items ?? []).filter((item) => !item.name.startsWith("view ") && item.name != "kept");
-  const items = [...views, ...(kept ? [{ name: "kept", predicate: kept }] : []), ...own];
+  const own = (before?.charts.predicates?.items ?? []).filter(({ name }) => name != KEPT && !name.startsWith("view "));
+  const items = [...views, ...(kept ? [{ name: KEPT, predicate: kept }] : []), ...own];
   const unique = items.filter((item, index) => items.findIndex((other) => other.predicate == item.predicate) == index);
   charts.predicates = { type: "predicates", title: "SQL predicates", items: unique };
   dataSet.columns.filter(({ chart }) => chart).forEach((column, index) => (charts[`column${index}`] = columnChart(column)));
@@ -188,7 +190,7 @@ async function saveView(event) {
   kept = predicate;
   await showMaps();
   element("view-name").value = "";
-  say(`view ${name}: ${images} images. SELECT * FROM ${name} reads it, search --view ${name} searches it.`);
+  say(`view ${name}: ${images} images, to colour by, for SQL (SELECT * FROM ${name}) and for searches (--view ${name})`);
 }
 
 // Without WebGPU the viewer draws by WebGL, says so below the map, and calls that an error.
