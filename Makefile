@@ -12,6 +12,7 @@ help:  ## Show this list
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[offline,dicom,slides,ui]' --group dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps embedding-atlas
 	touch $@
 
 setup: .venv/installed  ## Install everything into .venv
@@ -21,6 +22,9 @@ demo: setup  ## Run the main job on phantoms and say what was found
 
 ui: setup  ## Serve the Dagster UI on the same project
 	$(BIN)/counterstain ui --warehouse $(WAREHOUSE)
+
+explore: setup  ## Serve the explorer of the same project
+	$(BIN)/counterstain explore --warehouse $(WAREHOUSE)
 
 test: setup  ## Run the tests
 	$(BIN)/python -m pytest
@@ -39,8 +43,9 @@ bench: setup  ## Measure speed against named baselines
 	$(BIN)/python benchmarks/overlays.py
 	$(BIN)/python benchmarks/layouts.py
 	$(BIN)/python benchmarks/neighbors.py
+	$(BIN)/python benchmarks/explorer.py
 
 clean:  ## Remove the environment and caches; warehouses stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo ui test lint check bench clean
+.PHONY: help setup demo ui explore test lint check bench clean

@@ -383,7 +383,8 @@ def show_views(context: typer.Context, warehouse: WarehouseOption = None) -> Non
     if warehouse is not None:
         context.default_map = {command: {"warehouse": warehouse} for command in ("save", "remove", "probe")}
     if context.invoked_subcommand is None:
-        _print(stored_views(_project(warehouse).open()))
+        views = stored_views(_project(warehouse).open())
+        _print(views.with_columns(pl.col("predicate").str.head(60)))  # a lasso is thousands of characters
 
 
 @views_app.command("save")

@@ -68,4 +68,6 @@ def probe_view(project: Project, name: str, encoder: str) -> pl.DataFrame:
             strata={},
         )
     scores = pl.concat([label.scores, membership.scores])
-    return scores.filter(pl.col("fold").is_null(), pl.col("metric").is_in(["accuracy", "f1_macro", "balanced_accuracy"]))
+    return scores.filter(
+        pl.col("fold").is_null(), pl.col("metric").is_in(["accuracy", "f1_macro", "balanced_accuracy"])
+    )

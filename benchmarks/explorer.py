@@ -41,7 +41,7 @@ def image_batches(rng: np.random.Generator) -> Iterator[pa.RecordBatch]:
             Image.fromarray(rng.integers(0, 255, (32, 32), np.uint8)).resize((128, 128)).save(buffer, "JPEG")
             rows.append(
                 {
-                    "dataset": "many", "image_id": f"{i:064x}", "content_hash": f"{i:064x}", "uri": f"images/{i:06}.png",
+                    "dataset": "many", "image_id": f"{i:064x}", "content_hash": f"{i:064x}", "uri": f"{i}.png",
                     "thumbnail": buffer.getvalue(), "label": f"class {i % 9}", "patient": f"p{i // 4}",
                     "text_overlay": bool(i % 2), "overlay_text": ("BREAST", "AXILLA", None)[i % 3],
                 }

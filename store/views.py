@@ -134,7 +134,8 @@ def _check_name(name: str) -> None:
 
     if not _NAME.fullmatch(name) or "__" in name:
         raise CounterstainError(
-            f"{name!r} cannot name a view: use 1 to 63 lower-case letters, digits or single '_', beginning with a letter."
+            f"{name!r} cannot name a view: use 1 to 63 lower-case letters, digits or single '_', "
+            "beginning with a letter."
         )
     with duckdb.connect() as connection:
         reserved = "SELECT count(*) FROM duckdb_keywords() WHERE keyword_category != 'unreserved' AND keyword_name = ?"

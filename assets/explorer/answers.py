@@ -1,7 +1,6 @@
 """What the explorer answers a page: data sets, maps, queries, thumbnails and named views."""
 
 import threading
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -51,7 +50,9 @@ class Explorer:
     def _found(self, dataset: str | None, encoder: str | None, setting: Setting | None) -> dict[str, Any]:
         """Return what is shown first, with the first there is of what was not said."""
         if not self._mapped:
-            raise CounterstainError("there are no layouts to explore yet: `counterstain materialize`, or `counterstain demo`.")
+            raise CounterstainError(
+                "there are no layouts to explore yet: `counterstain materialize`, or `counterstain demo`."
+            )
         dataset = dataset or next(iter(self._mapped))
         encoders = self._mapped.get(dataset)
         if encoders is None:
@@ -113,8 +114,8 @@ class Explorer:
 
     def thumbnail(self, dataset: str, row: int) -> bytes | None:
         """Return the JPEG of a row's image; None where there is none."""
-        maps = self._opened(dataset)
-        if not 0 <= row < len(maps.image_ids):
+        maps = self._opened(dataset) if dataset in self._mapped else None
+        if maps is None or not 0 <= row < len(maps.image_ids):
             return None
         of_image = (pl.col("dataset") == dataset) & (pl.col("image_id") == maps.image_ids[row])
         found = self._warehouse.frame("images").filter(of_image).select("thumbnail").collect()

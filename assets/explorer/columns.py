@@ -50,7 +50,10 @@ def charts(columns: pl.DataFrame) -> list[Column]:
     for values in columns:
         if values.dtype.is_numeric() and values.n_unique() > MAX_VALUES:
             described.append(Column(values.name, "numbers"))
-        elif values.name not in _UNCHARTED and 2 <= values.drop_nulls().n_unique() + (values.null_count() > 0) <= CHARTED_VALUES:
+        elif (
+            values.name not in _UNCHARTED
+            and 2 <= values.drop_nulls().n_unique() + (values.null_count() > 0) <= CHARTED_VALUES
+        ):
             described.append(Column(values.name, "categories"))
         else:
             described.append(Column(values.name, None))

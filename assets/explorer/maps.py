@@ -60,7 +60,7 @@ class DataSetMaps:
     dataset
         A data set.
     encoders
-        Its encoders, and the settings of their layouts. Images without a place in the first layout of each are left out.
+        Its encoders, and the settings of their layouts. Images that the first layout of any lacks are left out.
     thumbnails
         Address of the thumbnails: they are served at this, a slash and the row's number.
 
@@ -97,7 +97,9 @@ class DataSetMaps:
         self.image_ids: list[str] = kept["image_id"].to_list()
         self.left_out = images.height - kept.height
         probed = self._by_row(self._probed())
-        shown = shown_columns(kept).with_columns(probed.rename({name: PROBE_COLUMN.format(name) for name in probed.columns}))
+        shown = shown_columns(kept).with_columns(
+            probed.rename({name: PROBE_COLUMN.format(name) for name in probed.columns})
+        )
         self.columns: list[Column] = charts(shown)
         addresses = [f"{thumbnails}/{row}" for row in range(kept.height)]
         self.sandbox = Sandbox(shown.with_columns(pl.Series("thumbnail", addresses)))

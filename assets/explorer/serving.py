@@ -131,6 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         length = self.headers.get("Content-Length", "")
         if not (length.isdecimal() and int(length) <= _MAX_BODY_BYTES):
+            self.close_connection = True  # its body was not read
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request has {_MAX_BODY_BYTES} bytes at most")
             return
         body = self.rfile.read(int(length))
