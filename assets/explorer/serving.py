@@ -73,7 +73,11 @@ class ExplorerServer(ThreadingHTTPServer):
         except (OSError, OverflowError) as error:
             raise CounterstainError(f"port {port} cannot be had ({error}): choose another by --port.") from error
         self.address = f"http://{HOST}:{self.server_port}"
-        self.explorer = open_explorer(self.address)
+        try:
+            self.explorer = open_explorer(self.address)
+        except CounterstainError:
+            self.server_close()
+            raise
         self.calls: dict[str, Callable[..., object]] = {
             "/api/catalogue": self.explorer.catalogue,
             "/api/data-set": self.explorer.open_data_set,

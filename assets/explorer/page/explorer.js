@@ -34,7 +34,8 @@ function offer(select, values, chosen, label = (value) => value) {
 class Widget {
   constructor(name, props, state) {
     this.name = name;
-    this.values = { _props: props, _state: JSON.stringify(state), _predicate: null };
+    this.values = { _props: props, _state: JSON.stringify(state), _predicate: kept };
+    this.settling = kept != null; // until the viewer has found out for itself that something is selected
     this.listeners = {};
     this.element = document.createElement("div");
     this.element.style.height = "100%";
@@ -45,8 +46,12 @@ class Widget {
     return this.values[key];
   }
   set(key, value) {
+    if (key == "_predicate") {
+      if (value == null && this.settling) return;
+      this.settling = false;
+    }
     this.values[key] = value;
-    if (key == "_predicate" && widget == this) showSelected();
+    if (key == "_predicate" && widget == this) tell(showSelected)();
   }
   save_changes() {}
   on(event, listener) {
@@ -181,8 +186,7 @@ async function changeMaps() {
   await showMaps();
 }
 
-async function saveView(event) {
-  event.preventDefault();
+async function saveView() {
   const dataset = widget.name;
   const name = element("view-name").value;
   const { images, predicate } = await call("view", { dataset, name, predicate: widget.get("_predicate") });
@@ -197,14 +201,23 @@ async function saveView(event) {
 const report = console.error;
 console.error = (...words) => (/WebGPU (adapter|device)$/.test(words[0]) ? console.info(...words) : report(...words));
 
-const tell = (action) => (event) => action(event).catch((error) => say(error.message, true));
+// A viewer that is replaced while it waits for answers gives them up, and tells nobody but the console.
+addEventListener("unhandledrejection", (event) => event.reason == "Cleared" && event.preventDefault());
+
+const tell = (action) => () => action().catch((error) => say(error.message, true));
+// What a person asks for is done in turn: the maps are made anew, and what is selected is read off the last ones.
+let turn = Promise.resolve();
+const inTurn = (action) => () => (turn = turn.then(tell(action)));
 
 document.body.className = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-choices.dataSet.addEventListener("change", tell(openDataSet));
-for (const select of [choices.encoder, choices.setting, choices.beside]) select.addEventListener("change", tell(changeMaps));
-element("view").addEventListener("submit", tell(saveView));
+choices.dataSet.addEventListener("change", inTurn(openDataSet));
+for (const select of [choices.encoder, choices.setting, choices.beside]) select.addEventListener("change", inTurn(changeMaps));
+element("view").addEventListener("submit", (event) => {
+  event.preventDefault();
+  inTurn(saveView)();
+});
 
-tell(async () => {
+inTurn(async () => {
   catalogue = await call("catalogue", {});
   offer(choices.dataSet, Object.keys(catalogue.data_sets), catalogue.start.dataset);
   await openDataSet();
