@@ -30,11 +30,20 @@ class Setting:
 
 @dataclass(frozen=True)
 class Map:
-    """Columns that hold a layout of an encoder, and its neighbours; None where none are stored."""
+    """Columns that hold a layout of an encoder, and its neighbours; None where none are stored.
+
+    Attributes
+    ----------
+    x, y, neighbors
+        Names of the columns.
+    extent
+        Least x and y, greatest x and y.
+    """
 
     x: str
     y: str
     neighbors: str | None
+    extent: tuple[float, float, float, float]
 
 
 def mapped_data_sets(warehouse: Warehouse) -> dict[str, dict[str, list[Setting]]]:
@@ -102,7 +111,7 @@ class DataSetMaps:
         )
         self.columns: list[Column] = charts(shown)
         addresses = [f"{thumbnails}/{row}" for row in range(kept.height)]
-        self.sandbox = Sandbox(shown.with_columns(pl.Series("thumbnail", addresses)))
+        self.sandbox = Sandbox(shown.select(pl.Series("thumbnail", addresses), pl.all()))
 
     def _rows(self, table: str, encoder: str | None = None) -> pl.LazyFrame:
         rows = self._warehouse.frame(table).filter(pl.col("dataset") == self._dataset)
@@ -150,7 +159,8 @@ class DataSetMaps:
                 "umap_layouts again."
             )
         self.sandbox.add_columns(added)
-        return Map(x, y, neighbors)
+        low, high = added.min().row(0), added.max().row(0)
+        return Map(x, y, neighbors, (*low, *high))
 
     def _add_neighbors(self, encoder: str) -> str | None:
         """Add an encoder's neighbours; returns their column, None where none are stored."""

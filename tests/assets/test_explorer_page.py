@@ -1,13 +1,15 @@
 """The explorer in a real browser: hover, colour, lasso, neighbours, another encoder, a view kept."""
 
-
-import shutil
+import io
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
 from assets.explorer.answers import Explorer
@@ -58,18 +60,22 @@ def drawn(page: Page, count: int) -> None:
     expect(page.get_by_text(f"{count} points", exact=True).first).to_be_visible()
 
 
-def place(page: Page, x: float) -> tuple[float, float]:
-    """Return where on the page a point (x, 0) of the first map is: the viewer shows three deviations to either side."""
+def place(page: Page, side: Literal["left", "right"]) -> tuple[float, float]:
+    """Return where on the page a cluster of the first map is, by what is drawn half-way down."""
     box = page.locator("canvas").first.bounding_box()
     assert box is not None
-    centre = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    return centre[0] + x * 0.95 / 3 * box["width"] / 2, centre[1]
+    y = box["y"] + box["height"] / 2
+    strip = page.screenshot(clip={"x": box["x"], "y": y - 1, "width": box["width"], "height": 2})
+    colours = np.asarray(Image.open(io.BytesIO(strip)).convert("RGB")).astype(int)
+    drawn = np.flatnonzero(np.ptp(colours, axis=2).max(axis=0) > 60)
+    middle = box["width"] / 2
+    return box["x"] + float(drawn[drawn < middle].mean() if side == "left" else drawn[drawn > middle].mean()), y
 
 
-def lasso(page: Page, around: float) -> None:
+def lasso(page: Page, side: Literal["left", "right"]) -> None:
     """Draw a lasso around a cluster of the first map."""
     page.get_by_title("Toggle lasso selection mode").first.click()
-    x, y = place(page, around)
+    x, y = place(page, side)
     page.mouse.move(x - 60, y - 60)
     page.mouse.down()
     for dx, dy in ((60, -60), (60, 60), (-60, 60), (-60, -50)):
@@ -90,7 +96,7 @@ def test_from_a_point_to_a_view_of_its_own(address: str, warehouse: Warehouse, p
     expect(page.get_by_role("button", name="Save view")).to_be_disabled()
 
     # Hover: the image, and its words as words.
-    x, y = place(page, -1)
+    x, y = place(page, "left")
     page.mouse.move(x - 1, y)
     page.mouse.move(x, y)
     picture = page.locator(f"img[src*='/thumbnails/{DATASET}/']").first
@@ -113,7 +119,7 @@ def test_from_a_point_to_a_view_of_its_own(address: str, warehouse: Warehouse, p
     expect(legend).not_to_contain_text("benign")
 
     # A lasso, and the counts that go with it.
-    lasso(page, 1)
+    lasso(page, "right")
     expect(page.locator("#selected")).to_have_text(f"{IMAGES_EACH} of {ALL} selected")
     expect(page.get_by_text(f"0 / {IMAGES_EACH}", exact=True).first).to_be_visible()
 

@@ -100,10 +100,26 @@ function columnStyles(encoders) {
   return styles;
 }
 
+// Where a map is looked at from: all of it, clear of what lies over its edges. The viewer shows 2 / scale along the longer
+// side; the map's own size is not known before it is drawn.
+function viewport([left, bottom, right, top], beside) {
+  const { clientWidth, clientHeight } = element("viewer");
+  const width = (clientWidth - 460) / (beside ? 2 : 1);
+  const height = clientHeight - 60;
+  const pixels = 0.8 * Math.min(width / Math.max(right - left, 1e-6), height / Math.max(top - bottom, 1e-6));
+  return { x: (left + right) / 2, y: (bottom + top) / 2, scale: (2 * pixels) / Math.max(width, height) };
+}
+
 // The viewer's state: maps on the left, predicates and a chart of every column on the right.
-function makeState(maps, before) {
+function makeState(maps, viewports, before) {
   const charts = {};
-  maps.forEach((map, index) => (charts[`map${index}`] = map));
+  const chartStates = kept ? { predicates: { selection: [kept] } } : {};
+  const moved = maps.some((map, index) => before?.charts[`map${index}`]?.title != map.title) || `map${maps.length}` in before.charts;
+  maps.forEach((map, index) => {
+    charts[`map${index}`] = map;
+    const seen = moved ? viewports[index] : before.chartStates[`map${index}`]?.viewport;
+    chartStates[`map${index}`] = { viewport: seen ?? viewports[index] };
+  });
   const views = Object.entries(dataSet.views).map(([name, predicate]) => ({ name: `view ${name}`, predicate }));
   const own = (before?.charts.predicates?.items ?? []).filter(({ name }) => name != KEPT && !name.startsWith("view "));
   const items = [...views, ...(kept ? [{ name: KEPT, predicate: kept }] : []), ...own];
@@ -114,7 +130,7 @@ function makeState(maps, before) {
   const ids = Object.keys(charts);
   return {
     charts,
-    chartStates: kept ? { predicates: { selection: [kept] } } : {},
+    chartStates,
     layouts: { main: { type: "list", name: "Maps", showTable: false, ...before?.layouts.main, chartIds: ids } },
     layoutOrder: ["main"],
     currentLayout: "main",
@@ -128,13 +144,15 @@ async function showMaps() {
   const before = widget && widget.name == dataset ? JSON.parse(widget.get("_state")) : null;
   const category = before?.charts.map0?.data.category ?? (before ? undefined : dataSet.columns.find(({ chart }) => chart)?.name);
   const maps = [];
+  const viewports = [];
   for (const encoder of encoders) {
     const settings = catalogue.data_sets[dataset][encoder];
     const setting = settings.includes(choices.setting.value) ? choices.setting.value : settings[0];
     const columns = await call("map", { dataset, encoder, setting });
     maps.push(mapChart(`${encoder}, ${setting}`, columns, category));
+    viewports.push(viewport(columns.extent, encoders.length > 1));
   }
-  const state = makeState(maps, before);
+  const state = makeState(maps, viewports, before);
   widget?.destroy();
   const props = {
     data: { table: TABLE, id: "__row_index__", neighbors: maps[0].data.neighbors, image: "thumbnail", text: searched() },
@@ -179,14 +197,19 @@ function offerSettings(chosen) {
   offer(choices.setting, settings, settings.includes(chosen) ? chosen : settings[0]);
 }
 
+// The viewer tells its state and predicate a fifth of a second late.
+const settled = () => new Promise((done) => setTimeout(done, 300));
+
 // Other maps of the same images: what is selected stays, as a predicate, since a lasso means nothing on another map.
 async function changeMaps() {
+  await settled();
   kept = widget.get("_predicate");
   offerSettings(choices.setting.value);
   await showMaps();
 }
 
 async function saveView() {
+  await settled();
   const dataset = widget.name;
   const name = element("view-name").value;
   const { images, predicate } = await call("view", { dataset, name, predicate: widget.get("_predicate") });
