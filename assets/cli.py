@@ -481,10 +481,10 @@ def explore(
     from assets.explorer.answers import Explorer, parse_setting
     from assets.explorer.serving import ExplorerServer
 
-    opened = _project(warehouse).open()
+    project = _project(warehouse)
     setting = None if layout is None else parse_setting(layout)
     server = ExplorerServer(
-        port, lambda address: Explorer(opened, address, dataset=dataset, encoder=encoder, setting=setting)
+        port, lambda address: Explorer(project, address, dataset=dataset, encoder=encoder, setting=setting)
     )
     typer.echo(f"explorer: {server.address} (Ctrl-C ends it)", err=True)
     with server, contextlib.suppress(KeyboardInterrupt):

@@ -20,6 +20,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from assets.explorer.answers import Explorer
 from assets.explorer.serving import ExplorerServer
+from assets.project import Project
 from store import Warehouse, open_warehouse
 from store.images import write_images
 from store.results import write_results
@@ -90,7 +91,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         warehouse = write_warehouse(folder)
         print(f"{N_IMAGES} images, {len(ENCODERS)} encoders; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-        server = ExplorerServer(0, lambda address: Explorer(warehouse, address))
+        server = ExplorerServer(0, lambda address: Explorer(Project(warehouse=warehouse.uri), address))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from assets.explorer.maps import DataSetMaps, Setting, mapped_data_sets
-from store import Warehouse
+from assets.project import Project
 from store.sandbox import QueryError
 from store.schema import CounterstainError
 from store.views import save_view, view_members, view_names
@@ -18,8 +18,8 @@ class Explorer:
 
     Parameters
     ----------
-    warehouse
-        The warehouse.
+    project
+        The project.
     address
         Of the server, such as ``http://127.0.0.1:5055``: thumbnails are found there.
     dataset, encoder, setting
@@ -33,16 +33,17 @@ class Explorer:
 
     def __init__(
         self,
-        warehouse: Warehouse,
+        project: Project,
         address: str,
         *,
         dataset: str | None = None,
         encoder: str | None = None,
         setting: Setting | None = None,
     ):
-        self._warehouse = warehouse
+        self._project = project
+        self._warehouse = project.open()
         self._address = address
-        self._mapped = mapped_data_sets(warehouse)
+        self._mapped = mapped_data_sets(self._warehouse)
         self._maps: dict[str, DataSetMaps] = {}
         self._reading = threading.RLock()
         self._start = self._found(dataset, encoder, setting)
@@ -134,7 +135,7 @@ class Explorer:
         with self._reading:
             if dataset not in self._maps:
                 thumbnails = f"{self._address}/thumbnails/{dataset}"
-                self._maps[dataset] = DataSetMaps(self._warehouse, dataset, self._mapped[dataset], thumbnails)
+                self._maps[dataset] = DataSetMaps(self._project, dataset, self._mapped[dataset], thumbnails)
             return self._maps[dataset]
 
     def _add_view(self, maps: DataSetMaps, name: str) -> str:

@@ -1,7 +1,7 @@
 """What is known of images as columns that a viewer can colour by and draw a chart of."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,15 +28,22 @@ class Column:
     chart: Literal["categories", "numbers"] | None
 
 
-def shown_columns(images: pl.DataFrame) -> pl.DataFrame:
+def shown_columns(images: pl.DataFrame, further: Mapping[str, Sequence[str | None]]) -> pl.DataFrame:
     """Return rows of ``images`` as text and numbers; what is the same for every image, or unknown, is left out.
 
     The viewer colours by text and numbers only: flags read ``true`` and ``false``, lists are joined by ``; ``, and a
     free attribute with more values than a background has (`analysis.metadata.MAX_VALUES`) is a number if it reads so.
+
+    Parameters
+    ----------
+    images
+        ``n`` rows of ``images``.
+    further
+        What else is known of them, ``(n,)`` values by name; what the data set says under that name goes first.
     """
     texts = {name: images[name] for name in (*_FIRST, *_LAST) if name in images.columns}
     columns = {name: _plain(values) for name, values in texts.items()}
-    for name, values in attribute_columns(images).items():
+    for name, values in {**further, **attribute_columns(images)}.items():
         columns[name if name not in columns else f"attribute {name}"] = _number(pl.Series(values, dtype=pl.String))
     order = [name for name in columns if name not in _LAST] + [name for name in _LAST if name in columns]
     kept = [name for name in order if columns[name].n_unique() > 1 or name in ("image_id", "uri")]

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 import polars as pl
 
 from analysis.layouts import nearness_to_reference
+from assets.backgrounds import known_background
 from assets.explorer.columns import HIDDEN, Column, charts, shown_columns
+from assets.project import Project
+from assets.step import Cell
 from store import Warehouse
 from store.sandbox import Sandbox
 from store.schema import CounterstainError
@@ -64,8 +67,8 @@ class DataSetMaps:
 
     Parameters
     ----------
-    warehouse
-        The warehouse.
+    project
+        The project.
     dataset
         A data set.
     encoders
@@ -90,8 +93,8 @@ class DataSetMaps:
         If no image has a place in the layouts of all encoders.
     """
 
-    def __init__(self, warehouse: Warehouse, dataset: str, encoders: Mapping[str, list[Setting]], thumbnails: str):
-        self._warehouse = warehouse
+    def __init__(self, project: Project, dataset: str, encoders: Mapping[str, list[Setting]], thumbnails: str):
+        self._warehouse = project.open()
         self._dataset = dataset
         self._encoders = encoders
         self._maps: dict[tuple[str, Setting], Map] = {}
@@ -106,7 +109,8 @@ class DataSetMaps:
         self.image_ids: list[str] = kept["image_id"].to_list()
         self.left_out = images.height - kept.height
         probed = self._by_row(self._probed())
-        shown = shown_columns(kept).with_columns(
+        known, detected = known_background(Cell(project, self._warehouse, dataset, ""), kept)
+        shown = shown_columns(known, detected).with_columns(
             probed.rename({name: PROBE_COLUMN.format(name) for name in probed.columns})
         )
         self.columns: list[Column] = charts(shown)

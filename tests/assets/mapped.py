@@ -16,7 +16,7 @@ DATASET = "mapped"
 ENCODERS = ("encoder_a", "encoder_b")
 HOSTILE = '<img src=x onerror="window.hacked=1">\'"; DROP TABLE dataset; --'
 ELSEWHERE = "http://elsewhere.invalid/a.png"
-ATTRIBUTE = 'size"] <b>'
+NAMED = "MUELLER, HANS 12.03.1961"
 IMAGES_EACH = 20
 K = 3
 
@@ -41,7 +41,8 @@ def write_mapped(warehouse: Warehouse) -> None:
             "thumbnail": _thumbnail(i),
             "label": HOSTILE if i < IMAGES_EACH else "benign",
             "text_overlay": i % 2 == 0,
-            "overlay_text": (ELSEWHERE, "data:image/png;base64,AAAA", None)[i % 3],
+            "overlay_text": NAMED if i == 4 else "AXILLA" if i % 4 == 0 else "BREAST" if i % 2 == 0 else None,
+            "view": (ELSEWHERE, "data:image/png;base64,AAAA", None)[i % 3],
             "annotation_kinds": ["calliper", "arrow"] if i % 2 else [],
             "attributes": f'{{"size\\"] <b>": "{i / 7:.3f}", "Label": "{"yn"[i % 2]}", "__hidden": "{"pq"[i % 2]}"}}',
         }

@@ -28,7 +28,7 @@ from store.results import write_results
 from store.schema import LAYOUTS, CounterstainError
 from store.views import save_view
 
-from .mapped import DATASET, ENCODERS, HOSTILE, IMAGES_EACH, K, image_ids, write_mapped
+from .mapped import DATASET, ELSEWHERE, ENCODERS, HOSTILE, IMAGES_EACH, K, image_ids, write_mapped
 
 IDS = image_ids()
 ADDRESS = "http://127.0.0.1:5055"
@@ -44,7 +44,7 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
 
 @pytest.fixture
 def explorer(warehouse: Warehouse) -> Explorer:
-    return Explorer(warehouse, ADDRESS)
+    return Explorer(Project(warehouse=warehouse.uri), ADDRESS)
 
 
 def asked(explorer: Explorer, query: str) -> list[dict[str, Any]]:
@@ -62,7 +62,9 @@ def test_every_image_is_a_row_with_what_is_known_of_it(explorer: Explorer) -> No
         "label": "categories",
         "overlay_text": "categories",
         "text_overlay": "categories",
+        "view": "categories",
         "annotation_kinds": "categories",
+        "overlay_site": "categories",
         "Label 2": "categories",  # DuckDB takes it for the same as label
         "hidden": "categories",
         "size__ _b_": "numbers",
@@ -72,9 +74,15 @@ def test_every_image_is_a_row_with_what_is_known_of_it(explorer: Explorer) -> No
     }
     [first, second] = asked(explorer, "SELECT * FROM dataset WHERE __row_index__ < 2")
     assert (first["image_id"], first["label"], first["text_overlay"]) == (IDS[0], HOSTILE, "true")
+    assert (first["overlay_text"], first["view"]) == ("AXILLA", ELSEWHERE)
     assert (first["annotation_kinds"], second["annotation_kinds"]) == (None, "calliper; arrow")
     assert (first["encoder_a probe"], second["encoder_a probe"]) == ("wrong", "right")
     assert second["size__ _b_"] == pytest.approx(1 / 7, abs=1e-3)
+
+
+def test_words_that_may_identify_someone_are_not_shown(explorer: Explorer) -> None:
+    [row] = asked(explorer, "SELECT overlay_text, text_overlay FROM dataset WHERE __row_index__ = 4")
+    assert row == {"overlay_text": None, "text_overlay": "true"}
 
 
 def test_thumbnails_are_addresses_and_small(explorer: Explorer) -> None:
@@ -108,7 +116,7 @@ def test_images_without_a_place_are_left_out_and_counted(tmp_path: Path) -> None
     write_mapped(warehouse)
     kept = warehouse.frame("layouts").filter(pl.col("encoder") == ENCODERS[1]).drop("row", "dataset", "encoder")
     write_results(warehouse, LAYOUTS, kept.collect().head(30), dataset=DATASET, encoder=ENCODERS[1])
-    explorer = Explorer(warehouse, ADDRESS)
+    explorer = Explorer(Project(warehouse=warehouse.uri), ADDRESS)
     opened = explorer.open_data_set(DATASET)
     assert (opened["images"], opened["left_out"]) == (30, 10)
     near = explorer.open_map(DATASET, ENCODERS[0], "15,0.1")["neighbors"]
@@ -124,7 +132,7 @@ def test_names_stay_apart_and_whole() -> None:
 
 def test_what_says_nothing_is_left_out() -> None:
     rows = {"label": ["a", "a"], "split": ["train", None], "image_id": ["1", "2"], "attributes": [None, None]}
-    columns = shown_columns(pl.DataFrame(rows))
+    columns = shown_columns(pl.DataFrame(rows), {})
     assert columns.columns == ["split", "image_id"]
     assert [column.chart for column in charts(columns)] == ["categories", None]
 
@@ -135,7 +143,7 @@ def test_what_says_nothing_is_left_out() -> None:
 def test_a_selection_becomes_a_view(tmp_path: Path) -> None:
     warehouse = open_warehouse(tmp_path)
     write_mapped(warehouse)
-    explorer = Explorer(warehouse, ADDRESS)
+    explorer = Explorer(Project(warehouse=warehouse.uri), ADDRESS)
     assert explorer.count(DATASET, "label = 'benign'") == {"images": IMAGES_EACH}
     saved = explorer.save_view(DATASET, "right_half", "label = 'benign'")
     assert saved == {"images": IMAGES_EACH, "predicate": "\"view right_half\" = 'in'"}
@@ -143,7 +151,7 @@ def test_a_selection_becomes_a_view(tmp_path: Path) -> None:
     stored = warehouse.sql("SELECT image_id FROM right_half ORDER BY image_id")["image_id"].to_list()
     assert stored == IDS[IMAGES_EACH:]
     save_view(warehouse, "a_pair", DATASET, [IDS[0], IDS[39]], "by hand")
-    views = Explorer(warehouse, ADDRESS).open_data_set(DATASET)["views"]
+    views = Explorer(Project(warehouse=warehouse.uri), ADDRESS).open_data_set(DATASET)["views"]
     assert list(views) == ["a_pair", "right_half"]
 
 
@@ -152,7 +160,7 @@ def test_a_selection_becomes_a_view(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def server(warehouse: Warehouse) -> Iterator[ExplorerServer]:
-    with ExplorerServer(0, lambda address: Explorer(warehouse, address)) as server:
+    with ExplorerServer(0, lambda address: Explorer(Project(warehouse=warehouse.uri), address)) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
@@ -225,11 +233,11 @@ def test_calls_take_texts_and_say_what_is_wrong(server: ExplorerServer) -> None:
 
 
 def test_what_is_shown_first(warehouse: Warehouse) -> None:
-    assert Explorer(warehouse, ADDRESS).catalogue() == {
+    assert Explorer(Project(warehouse=warehouse.uri), ADDRESS).catalogue() == {
         "data_sets": {DATASET: {ENCODERS[0]: ["15,0.1", "50,0.1"], ENCODERS[1]: ["15,0.1"]}},
         "start": {"dataset": DATASET, "encoder": ENCODERS[0], "setting": "15,0.1"},
     }
-    chosen = Explorer(warehouse, ADDRESS, encoder=ENCODERS[0], setting=parse_setting("50,0.10"))
+    chosen = Explorer(Project(warehouse=warehouse.uri), ADDRESS, encoder=ENCODERS[0], setting=parse_setting("50,0.10"))
     assert chosen.catalogue()["start"]["setting"] == "50,0.1"
     for asked_for, message in (
         ({"dataset": "other"}, "'other' has no layouts yet: `counterstain materialize --dataset other"),
@@ -237,12 +245,12 @@ def test_what_is_shown_first(warehouse: Warehouse) -> None:
         ({"setting": Setting(5, 0.1)}, "has no layout 5,0.1; n_neighbors,min_dist: 15,0.1; 50,0.1"),
     ):
         with pytest.raises(CounterstainError, match=message):
-            Explorer(warehouse, ADDRESS, **asked_for)  # type: ignore[arg-type]
+            Explorer(Project(warehouse=warehouse.uri), ADDRESS, **asked_for)  # type: ignore[arg-type]
 
 
 def test_nothing_to_explore_yet(project: Project) -> None:
     with pytest.raises(CounterstainError, match="no layouts to explore yet"):
-        Explorer(project.open(), ADDRESS)
+        Explorer(project, ADDRESS)
 
 
 def test_ports_that_browsers_refuse_or_others_have(warehouse: Warehouse, server: ExplorerServer) -> None:
@@ -252,7 +260,7 @@ def test_ports_that_browsers_refuse_or_others_have(warehouse: Warehouse, server:
         (99_999, "choose"),
     ):
         with pytest.raises(CounterstainError, match=message):
-            ExplorerServer(port, lambda address: Explorer(warehouse, address))
+            ExplorerServer(port, lambda address: Explorer(Project(warehouse=warehouse.uri), address))
 
 
 def test_a_missing_viewer_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from assets.explorer.answers import Explorer
 from assets.explorer.serving import ExplorerServer
+from assets.project import Project
 from store import Warehouse, open_warehouse
 
 from .mapped import DATASET, ENCODERS, HOSTILE, IMAGES_EACH, K, image_ids, write_mapped
@@ -35,7 +36,7 @@ def warehouse(tmp_path: Path) -> Warehouse:
 
 @pytest.fixture
 def address(warehouse: Warehouse) -> Iterator[str]:
-    with ExplorerServer(0, lambda address: Explorer(warehouse, address)) as server:
+    with ExplorerServer(0, lambda address: Explorer(Project(warehouse=warehouse.uri), address)) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server.address
