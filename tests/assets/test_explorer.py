@@ -8,24 +8,29 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from assets.cli import app
 from assets.explorer import viewer
 from assets.explorer.answers import Explorer, parse_setting
 from assets.explorer.columns import charts, safe_names, shown_columns
 from assets.explorer.maps import Setting
 from assets.explorer.serving import ExplorerServer
 from assets.project import Project
+from assets.searching import import_as_encoder
 from store import Warehouse, open_warehouse
 from store.results import write_results
-from store.schema import LAYOUTS, CounterstainError
+from store.schema import DATASETS, LAYOUTS, CounterstainError
 from store.views import save_view
 
 from .mapped import DATASET, ELSEWHERE, ENCODERS, HOSTILE, IMAGES_EACH, K, image_ids, write_mapped
@@ -294,3 +299,28 @@ def test_control_c_ends_it_quietly(warehouse: Warehouse) -> None:
         assert process.wait(timeout=60) == 0
         assert process.stderr.read() == ""
         connection.close()
+
+
+def test_views_on_the_command_line(tmp_path: Path) -> None:
+    warehouse = open_warehouse(tmp_path / "warehouse")
+    write_mapped(warehouse)
+    registered = {"dataset": DATASET, "reader": "folder", "root": "", "groups": [], "registered_at": datetime.now(UTC)}
+    warehouse.upsert(DATASETS, [{**registered, "label": None}])
+    np.save(tmp_path / "vectors.npy", np.random.default_rng(0).normal(size=(2 * IMAGES_EACH, 8)).astype(np.float32))
+    import_as_encoder(warehouse, "mine", DATASET, tmp_path / "vectors.npy", pl.DataFrame({"image_id": IDS}))
+
+    def run(*words: str) -> str:
+        result = CliRunner().invoke(app, [*words, "--warehouse", warehouse.uri])
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.stdout
+
+    where = f"image_id < '{IDS[10]}' OR label = 'benign'"
+    assert run("views", "save", "thirty", "--dataset", DATASET, "--where", where) == "thirty: 30 images\n"
+    assert "30" in run("views")
+    found = run("search", IDS[0], "--encoder", "mine", "--view", "thirty", "-k", "40")
+    assert found.count(".png") == 29
+    scores = run("views", "probe", "thirty", "--encoder", "mine")
+    assert "view thirty" in scores
+    assert "balanced_accuracy" in scores
+    run("views", "remove", "thirty")
+    assert "thirty" not in run("views")
