@@ -104,7 +104,9 @@ def main() -> None:
             page.get_by_text(f" of {N_IMAGES} selected").wait_for()
             started = time.perf_counter()
             page.locator("#encoder").select_option(ENCODERS[1])
-            page.get_by_text("2,778 points", exact=True).wait_for(timeout=60_000)
+            selected = page.get_by_text("2,778 points", exact=True)
+            selected.wait_for(state="hidden", timeout=60_000)  # the map before
+            selected.wait_for(timeout=60_000)
             print(f"another encoder, 2,778 images selected: {time.perf_counter() - started:.1f} s")
             browser.close()
         server.shutdown()
