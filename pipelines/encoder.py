@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from pipelines.text_encoder import TextEncoder
+
 Group = Literal["medical", "one modality", "general", "no language", "control"]
 FeatureKind = Literal["projected", "pooled"]
 
@@ -47,7 +49,9 @@ class EncoderSpec:
     group
         Its row group in the study.
     text_side
-        Whether captions and prompts can be embedded too; comparable are those of the ``projected`` kind.
+        Whether the model has one, whose vectors the ``projected`` kind is comparable with.
+    load_text
+        Returns the loaded text side, as `load` does the image side; ``None`` where there is none that can be run here.
     pretrained_on
         What it saw in training, in words.
     licence, source
@@ -95,6 +99,7 @@ class EncoderSpec:
     modalities: tuple[str, ...] = ()
     exposure: Mapping[str, Exposure] = field(default_factory=dict)
     variant_of: str | None = None
+    load_text: "Callable[[EncoderSpec, LoadOptions], TextEncoder] | None" = None
 
     def __post_init__(self) -> None:
         check_encoder_name(self.name)
@@ -111,6 +116,7 @@ class EncoderSpec:
             dimension=self.pooled_dimension,
             pooled_dimension=None,
             variant_of=self.name,
+            load_text=None,
         )
         return self, pooled
 

@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,29 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("no real image sets: set COUNTERSTAIN_REAL_DATA to their folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def trained_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a small CLIP on phantoms, once (about a minute), and return the folder that holds ``phantom_clip/``."""
+    from tests.trained_clip import NAME, train
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    train(folder / NAME)
+    return folder
+
+
+@pytest.fixture
+def phantom_clip(
+    trained_clip: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """Register the small CLIP as an installed distribution would, and return the folder of its checkpoint's folder."""
+    from pipelines.encoders import encoder_specs
+    from tests.trained_clip import lay_down_entry_point
+
+    site = tmp_path_factory.mktemp("site")
+    lay_down_entry_point(site)
+    monkeypatch.syspath_prepend(site)
+    encoder_specs.cache_clear()
+    yield trained_clip
+    encoder_specs.cache_clear()

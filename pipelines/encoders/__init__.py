@@ -2,10 +2,14 @@
 
 import sys
 from functools import cache
+from typing import TYPE_CHECKING
 
 from pipelines.discovery import discover
 from pipelines.encoder import Encoder, EncoderSpec, LoadOptions
 from store.schema import CounterstainError
+
+if TYPE_CHECKING:
+    from pipelines.text_encoder import TextEncoder
 
 
 @cache
@@ -34,3 +38,34 @@ def load_encoder(name: str, options: LoadOptions) -> Encoder:
         raise CounterstainError(f"no encoder {name!r}; encoders: {', '.join(sorted(encoder_specs()))}.")
     spec = encoder_specs()[name]
     return spec.load(spec, options)
+
+
+def load_text_encoder(name: str, options: LoadOptions) -> "TextEncoder":
+    """Load the text side of a registered encoder.
+
+    Raises
+    ------
+    CounterstainError
+        If it has none, or its checkpoint is missing or does not fit.
+    """
+    spec = encoder_specs().get(name)
+    if spec is None or spec.load_text is None:
+        raise CounterstainError(f"{name}: {why_no_texts(name)}. Encoders that have: {', '.join(encoders_of_texts())}.")
+    return spec.load_text(spec, options)
+
+
+def why_no_texts(name: str) -> str | None:
+    """Return why an encoder cannot encode texts; None where it can. A name that is not registered was imported."""
+    spec = encoder_specs().get(name)
+    if spec is None:
+        return "it is no registered encoder, so there is no text side to its vectors"
+    if not spec.text_side:
+        return "it has no text side"
+    if spec.kind != "projected":
+        return f"its vectors are not in the space of texts; those of {spec.variant_of or 'its projection'} are"
+    return None if spec.load_text else "its text side cannot be run here"
+
+
+def encoders_of_texts() -> list[str]:
+    """Names of the registered encoders that encode texts, sorted."""
+    return [name for name in sorted(encoder_specs()) if why_no_texts(name) is None]

@@ -6,10 +6,12 @@ against the hub).
 
 from pipelines.encoder import EncoderSpec
 from pipelines.families.open_clip_family import load
+from pipelines.families.open_clip_text import load_text
 
 SPEC = EncoderSpec(
     name="clip_vit_b16",
     load=load,
+    load_text=load_text,
     architecture="ViT-B-16-quickgelu",
     checkpoint="timm/vit_base_patch16_clip_224.openai",
     revision="977e3dd0ec55ab8da155f2fbeb6b5f54948b6e3d",

@@ -6,10 +6,12 @@ record of the model (unverified against the hub).
 
 from pipelines.encoder import EncoderSpec
 from pipelines.families.open_clip_family import load
+from pipelines.families.open_clip_text import load_text
 
 SPEC = EncoderSpec(
     name="clip_vit_bigg14",
     load=load,
+    load_text=load_text,
     architecture="ViT-bigG-14",
     checkpoint="laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
     revision="bc7788f151930d91b58474715fdce5524ad9a189",

@@ -6,10 +6,12 @@ Which weights the study took is unknown; OpenAI published none of this size. The
 
 from pipelines.encoder import EncoderSpec
 from pipelines.families.open_clip_family import load
+from pipelines.families.open_clip_text import load_text
 
 SPEC = EncoderSpec(
     name="clip_vit_h14",
     load=load,
+    load_text=load_text,
     architecture="ViT-H-14",
     checkpoint="laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
     revision="de081ac0a0ca8dc9d1533eed1ae884bb8ae1404b",

@@ -7,10 +7,12 @@ the hub).
 
 from pipelines.encoder import EncoderSpec
 from pipelines.families.open_clip_family import load
+from pipelines.families.open_clip_text import load_text
 
 SPEC = EncoderSpec(
     name="clip_vit_l14",
     load=load,
+    load_text=load_text,
     architecture="ViT-L-14-quickgelu",
     checkpoint="timm/vit_large_patch14_clip_224.openai",
     revision="18d0535469bb561bf468d76c1d73aa35156c922b",

@@ -6,10 +6,12 @@ names. Its revision and digest: public code that pins them (unverified against t
 
 from pipelines.encoder import EncoderSpec
 from pipelines.families.open_clip_family import load
+from pipelines.families.open_clip_text import load_text
 
 SPEC = EncoderSpec(
     name="eva02_l14_336",
     load=load,
+    load_text=load_text,
     architecture="EVA02-L-14-336",
     checkpoint="timm/eva02_large_patch14_clip_336.merged2b_s6b_b61k",
     revision="4f62907359c8506be7021582f360564693b22c15",

@@ -6,15 +6,21 @@ Feature: ``SiglipModel.get_image_features``, which is the tower's ``pooler_outpu
 
 from pipelines.encoder import EncoderSpec
 from pipelines.families.transformers_family import load
+from pipelines.families.transformers_text import load_text
 
 SPEC = EncoderSpec(
     name="medsiglip_448",
     load=load,
+    load_text=load_text,
     architecture="SiglipVisionModel",
     checkpoint="google/medsiglip-448",
     revision="9cea28a1a1195f665105faa6e8544c112fd960a4",
     gated=True,
-    arguments={"parts": ("vision_model.",), "others": ("text_model.", "logit_scale", "logit_bias")},
+    arguments={
+        "parts": ("vision_model.",),
+        "others": ("text_model.", "logit_scale", "logit_bias"),
+        "text": {"architecture": "SiglipTextModel", "parts": ("text_model.",), "length": 64},
+    },
     kind="projected",
     feature="pooled by attention; the vector compared with text, as SigLIP projects no further",
     dimension=1152,

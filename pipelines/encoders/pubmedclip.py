@@ -6,10 +6,12 @@ them (unverified against the hub). It holds a pickle, which is read without bein
 
 from pipelines.encoder import EncoderSpec
 from pipelines.families.transformers_family import load
+from pipelines.families.transformers_text import load_text
 
 SPEC = EncoderSpec(
     name="pubmedclip",
     load=load,
+    load_text=load_text,
     architecture="CLIPVisionModelWithProjection",
     checkpoint="flaviagiammarino/pubmed-clip-vit-base-patch32",
     revision="26c0c67f6da303ad2a38909130bd35744ea93517",
@@ -18,6 +20,11 @@ SPEC = EncoderSpec(
         "parts": ("vision_model.", "visual_projection."),
         "others": ("text_model.", "text_projection.", "logit_scale"),
         "config": {"projection_dim": 512},
+        "text": {
+            "architecture": "CLIPTextModelWithProjection",
+            "parts": ("text_model.", "text_projection."),
+            "length": 77,
+        },
     },
     kind="projected",
     feature="projected",

@@ -6,14 +6,20 @@ model (unverified against the hub).
 
 from pipelines.encoder import EncoderSpec
 from pipelines.families.transformers_family import load
+from pipelines.families.transformers_text import load_text
 
 SPEC = EncoderSpec(
     name="siglip2_so400m_384",
     load=load,
+    load_text=load_text,
     architecture="SiglipVisionModel",
     checkpoint="google/siglip2-so400m-patch14-384",
     revision="e8e487298228002f3d8a82e0cd5c8ea9c567f57f",
-    arguments={"parts": ("vision_model.",), "others": ("text_model.", "logit_scale", "logit_bias")},
+    arguments={
+        "parts": ("vision_model.",),
+        "others": ("text_model.", "logit_scale", "logit_bias"),
+        "text": {"architecture": "SiglipTextModel", "parts": ("text_model.",), "length": 64, "lower": True},
+    },
     kind="projected",
     feature="pooled by attention; the vector compared with text, as SigLIP projects no further",
     dimension=1152,

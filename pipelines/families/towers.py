@@ -127,3 +127,21 @@ class MeanOfPatches(torch.nn.Module):
     def extra_repr(self) -> str:
         """Name layer and scales, which distinguish two encoders with the same weights."""
         return f"layer={self.layer}, scales={self.scales}"
+
+
+class TextOutput(torch.nn.Module):
+    """A transformers text model as a function from token ids to one field of its output, as `Output` is of pixels."""
+
+    def __init__(self, model: torch.nn.Module, field: str) -> None:
+        super().__init__()
+        self.model = model
+        self.field = field
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the vectors ``(b, d)`` of token ids ``(b, length)``."""
+        vectors: torch.Tensor = getattr(self.model(input_ids=tokens), self.field)
+        return vectors
+
+    def extra_repr(self) -> str:
+        """Name the field, which distinguishes two encoders with the same weights."""
+        return f"field={self.field!r}"
