@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.statistics import connected_groups
-from store.schema import BACKGROUND_COLUMNS, GROUP_COLUMNS, LABEL_PREFIX
+from store.schema import BACKGROUND_COLUMNS, GROUP_COLUMNS, LABEL_PREFIX, TEXT_PREFIX
 
 # An attribute with more values than this is read as a measurement or an identifier, not as a background.
 MAX_VALUES = 20
@@ -28,7 +28,7 @@ def background_attributes(
 ) -> dict[str, list[str | None]]:
     """Return the attributes that analyses stratify by: those with two to `MAX_VALUES` values that are not too rare.
 
-    Further labels (`store.schema.LABEL_PREFIX`) are none: of course they go with the label.
+    Further labels (`store.schema.LABEL_PREFIX`) and texts (`TEXT_PREFIX`) are none: of course they go with the label.
 
     Parameters
     ----------
@@ -51,7 +51,9 @@ def background_attributes(
     return {
         name: kept
         for name, values in columns.items()
-        if name not in left_out and not name.startswith(LABEL_PREFIX) and (kept := _without_rare(values)) is not None
+        if name not in left_out
+        and not name.startswith((LABEL_PREFIX, TEXT_PREFIX))
+        and (kept := _without_rare(values)) is not None
     }
 
 

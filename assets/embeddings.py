@@ -45,11 +45,19 @@ def _inputs(cell: Cell) -> dict[str, str]:
     if cell.encoder not in encoder_specs():
         table = EMBEDDINGS_PREFIX + cell.encoder
         inputs["vectors"] = data_version(cell.warehouse, table, columns=["fingerprint"], dataset=cell.dataset)
-    elif folder := cell.project.load_options().local_checkpoint(encoder_specs()[cell.encoder]):
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        inputs["checkpoint"] = hashlib.sha256(repr(states).encode()).hexdigest()[:32]
+    else:
+        inputs |= checkpoint_state(cell)
     return inputs
+
+
+def checkpoint_state(cell: Cell) -> dict[str, str]:
+    """Return a digest of the files of a registered encoder's local checkpoint, as an input; none for the hub's."""
+    folder = cell.project.load_options().local_checkpoint(encoder_specs()[cell.encoder])
+    if folder is None:
+        return {}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return {"checkpoint": hashlib.sha256(repr(states).encode()).hexdigest()[:32]}
 
 
 def _parameters(cell: Cell) -> dict[str, object]:

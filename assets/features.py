@@ -12,9 +12,17 @@ from analysis.metadata import background_attributes
 from assets.backgrounds import image_groups, known_background
 from assets.registry import get_dataset
 from assets.step import Cell
+from pipelines.encoders import why_no_texts
 from store.images import read_metadata
 from store.runs import data_version
-from store.schema import DUPLICATES, EMBEDDINGS_PREFIX, IMAGE_ATTRIBUTES, CounterstainError
+from store.schema import (
+    DUPLICATES,
+    EMBEDDINGS_PREFIX,
+    IMAGE_ATTRIBUTES,
+    TEXT_EMBEDDINGS_PREFIX,
+    CounterstainError,
+)
+from store.texts import TextMatrix
 
 # Tables of what was detected that groups and strata are made of.
 DETECTED_TABLES = (IMAGE_ATTRIBUTES.name, DUPLICATES.name)
@@ -73,3 +81,16 @@ def embeddings_version(cell: Cell) -> dict[str, str]:
 def detected_versions(cell: Cell) -> dict[str, str]:
     """Return the versions of what groups and strata are made of, as inputs."""
     return {name: data_version(cell.warehouse, name, dataset=cell.dataset) for name in DETECTED_TABLES}
+
+
+def texts_version(cell: Cell) -> dict[str, str]:
+    """Return the version of a data set's texts and of a cell's vectors of them, as inputs of an analysis."""
+    return {
+        "texts": data_version(cell.warehouse, "texts", dataset=cell.dataset),
+        "text_embeddings": data_version(cell.warehouse, TEXT_EMBEDDINGS_PREFIX + cell.encoder, dataset=cell.dataset),
+    }
+
+
+def why_undefined(cell: Cell, texts: TextMatrix | None) -> str | None:
+    """Return why a cell's images cannot be compared with texts; None where they can."""
+    return why_no_texts(cell.encoder) or ("the data set has no texts" if texts is None else None)

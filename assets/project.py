@@ -23,6 +23,8 @@ class Project(dg.ConfigurableResource[None]):
         Folder or object-store URI.
     checkpoint_dir
         Folder with a subfolder of checkpoint files per encoder, used before the hub; empty for none.
+    prompt_dir
+        Folder of further prompt sets; empty for none.
     device
         Torch device.
     precision
@@ -49,6 +51,7 @@ class Project(dg.ConfigurableResource[None]):
 
     warehouse: str = "warehouse"
     checkpoint_dir: str = ""
+    prompt_dir: str = ""
     device: str = "cpu"
     precision: Precision = "float32"
     batch_size: int = Field(0, ge=0)

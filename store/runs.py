@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from store.schema import EMBEDDINGS_PREFIX, METADATA_COLUMNS, RUNS, TABLES
+from store.schema import EMBEDDINGS_PREFIX, METADATA_COLUMNS, RUNS, TABLES, TEXT_EMBEDDINGS_PREFIX
 from store.warehouse import equals
 
 if TYPE_CHECKING:
@@ -74,6 +74,9 @@ def data_version(warehouse: "Warehouse", table: str, *, columns: Sequence[str] |
     if table.startswith(EMBEDDINGS_PREFIX):
         key: tuple[str, ...] = ("dataset", "image_id")
         readable = [*key, "fingerprint", *METADATA_COLUMNS]
+    elif table.startswith(TEXT_EMBEDDINGS_PREFIX):
+        key = ("dataset", "text_id")
+        readable = [*key, "fingerprint"]
     else:
         key = TABLES[table].key
         readable = [name for name in stored.schema.names if name != "thumbnail"]

@@ -16,6 +16,7 @@ SCHEMA_VERSION_KEY = b"counterstain_schema"
 
 EMBEDDINGS_PREFIX = "embeddings__"
 STAGING_PREFIX = "staging__"
+TEXT_EMBEDDINGS_PREFIX = "text_embeddings__"
 
 _DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _ENCODER_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
@@ -97,6 +98,12 @@ GIVEN_COLUMNS = tuple(
 GROUP_CORRECTION = "duplicate_group"
 # An attribute so named is a further label: chosen by ``--label``, and never read as background.
 LABEL_PREFIX = "label:"
+# The attribute ``label:all`` has all labels of an image that may have several or none, joined by this.
+ALL_LABELS = LABEL_PREFIX + "all"
+LABEL_SEPARATOR = ";"
+# An attribute so named is a further text on the image, beside its caption; numbered ones (``text:caption_2``) are of
+# one kind. None is ever read as background.
+TEXT_PREFIX = "text:"
 # Columns whose images must not straddle a split, beside those a data set names for itself.
 GROUP_COLUMNS = ("patient", "slide")
 # Background columns that every analysis stratifies by where they vary, beside a data set's own attributes.
@@ -599,6 +606,102 @@ FINDINGS = _result_table(
     partition=(),
 )
 
+TEXTS = _table(
+    "texts",
+    [
+        pa.field("dataset", pa.string()),
+        pa.field("text_id", pa.string()),
+        pa.field("kind", pa.string()),  # prompt | caption | findings | … what a reader gives
+        pa.field("text", pa.string()),
+        pa.field("image_ids", pa.list_(pa.string())),  # the images it was written on; none for a prompt
+        pa.field("prompt_set", pa.string()),  # null but for prompts, as all that follow
+        pa.field("prompt_version", pa.string()),  # digest of the set as it was read
+        pa.field("label", pa.string()),
+        pa.field("negative", pa.bool_()),  # says that the label is not there
+        pa.field("template", pa.string()),
+    ],
+    key=("dataset", "text_id"),
+    partition=("dataset",),
+)
+_OF_PROMPTS = [pa.field("prompt_set", pa.string()), pa.field("rule", pa.string())]
+ZERO_SHOT_SCORES = _result_table(
+    "zero_shot_scores",
+    [
+        *_OF_PROMPTS,
+        pa.field("split", pa.string()),  # all | test
+        pa.field("stratum", pa.string()),
+        pa.field("label", pa.string()),  # null: over all labels
+        pa.field("metric", pa.string()),
+        pa.field("value", pa.float64()),
+        *_INTERVAL,
+        pa.field("expected", pa.float64()),
+        pa.field("p_value", pa.float64()),
+        pa.field("n", pa.int64()),
+        pa.field("seed", pa.int64()),
+        pa.field("note", pa.string()),
+    ],
+)
+ZERO_SHOT_PREDICTIONS = _result_table(
+    "zero_shot_predictions",
+    [
+        pa.field("image_id", pa.string()),
+        *_OF_PROMPTS,
+        pa.field("truth", pa.string()),  # several labels are joined by ;
+        pa.field("predicted", pa.string()),
+        pa.field("probability", pa.float64()),  # of the predicted label; null where there may be several
+        pa.field("correct", pa.bool_()),
+    ],
+)
+ZERO_SHOT_RELIABILITY = _result_table(
+    "zero_shot_reliability",
+    [
+        *_OF_PROMPTS,
+        pa.field("bin_low", pa.float64()),
+        pa.field("bin_high", pa.float64()),
+        pa.field("n", pa.int64()),
+        pa.field("confidence", pa.float64()),  # the mean of the bin
+        pa.field("accuracy", pa.float64()),
+    ],
+)
+RETRIEVAL_SCORES = _result_table(
+    "retrieval_scores",
+    [
+        pa.field("kind", pa.string()),  # of the texts
+        pa.field("direction", pa.string()),  # image to text | text to image
+        pa.field("metric", pa.string()),
+        pa.field("k", pa.int32()),
+        pa.field("value", pa.float64()),
+        *_INTERVAL,
+        pa.field("expected", pa.float64()),
+        pa.field("n", pa.int64()),
+        pa.field("candidates", pa.int64()),
+        pa.field("seed", pa.int64()),
+        pa.field("note", pa.string()),
+    ],
+)
+RETRIEVAL_RANKS = _result_table(
+    "retrieval_ranks",
+    [
+        pa.field("kind", pa.string()),
+        pa.field("direction", pa.string()),
+        pa.field("query_id", pa.string()),  # image_id or text_id
+        pa.field("rank", pa.int32()),  # of the first that belongs to it
+        pa.field("average_precision", pa.float64()),
+    ],
+)
+SEPARABILITY = _result_table(
+    "separability",
+    [
+        pa.field("target", pa.string()),  # the label, or a background attribute
+        pa.field("metric", pa.string()),
+        pa.field("value", pa.float64()),
+        *_INTERVAL,
+        pa.field("n", pa.int64()),
+        pa.field("seed", pa.int64()),
+        pa.field("note", pa.string()),
+    ],
+)
+
 TABLES: Mapping[str, TableSpec] = {
     t.name: t
     for t in (
@@ -606,7 +709,8 @@ TABLES: Mapping[str, TableSpec] = {
         IMPORTED_ENCODERS, LAYOUTS, LAYOUT_QUALITY, LAYOUT_CLUSTERS,
         LAYOUT_CLUSTER_MEMBERS, LAYOUT_ASSOCIATIONS, PROBE_SCORES, PROBE_PREDICTIONS, NEIGHBORS, NEIGHBOR_AUDITS,
         NEIGHBOR_AUDIT_VALUES, TELLING_NEIGHBORS, NEAR_DUPLICATES, ENCODER_AGREEMENT, CALIBRATION, LEADERBOARD,
-        ENCODER_CONTRASTS, PUBLISHED_COMPARISON, FINDINGS, NAMED_VIEWS, RUNS,
+        ENCODER_CONTRASTS, PUBLISHED_COMPARISON, FINDINGS, NAMED_VIEWS, RUNS, TEXTS, ZERO_SHOT_SCORES,
+        ZERO_SHOT_PREDICTIONS, ZERO_SHOT_RELIABILITY, RETRIEVAL_SCORES, RETRIEVAL_RANKS, SEPARABILITY,
     )
 }  # fmt: skip
 
@@ -633,6 +737,23 @@ def staged_overlays_table() -> TableSpec:
     fields.append(pa.field("items", pa.string()))  # JSON: the image's rows of ``overlays``
     # No encoder's name has a hyphen.
     return _table(STAGING_PREFIX + "overlays-found", fields, ("dataset", "image_id", "fingerprint"), ("dataset",))
+
+
+def text_embeddings_table(encoder: str, dimension: int) -> TableSpec:
+    """Declare the table of one encoder's vectors of texts, ``(dimension,)`` float32 each."""
+    return _table(
+        TEXT_EMBEDDINGS_PREFIX + check_encoder_name(encoder),
+        [
+            pa.field("dataset", pa.string()),
+            pa.field("text_id", pa.string()),
+            pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
+            pa.field("fingerprint", pa.string(), nullable=False),
+            pa.field("logit_scale", pa.float64(), nullable=False),
+            pa.field("logit_bias", pa.float64(), nullable=False),
+        ],
+        key=("dataset", "text_id"),
+        partition=("dataset",),
+    )
 
 
 def staging_table(encoder: str, dimension: int) -> TableSpec:

@@ -12,6 +12,8 @@ from analysis.figures.image_grid import image_grid_figure
 from analysis.figures.layouts import encoders_figure, layout_figure
 from analysis.figures.leaderboard import leaderboard_figure
 from analysis.figures.marked_images import Found, MarkedImage, marked_images_figure
+from analysis.figures.over_prediction import over_prediction_figure
+from analysis.figures.reliability import reliability_figure
 
 __all__ = [
     "SHOWN_METRICS",
@@ -32,4 +34,6 @@ __all__ = [
     "leaderboard_figure",
     "marked_images_figure",
     "neighbors_figure",
+    "over_prediction_figure",
+    "reliability_figure",
 ]

@@ -1,0 +1,144 @@
+"""How far apart the classes lie, as the study of BiomedCLIP on IU X-ray measures it, and backgrounds likewise.
+
+What that study leaves open is chosen so: `intra` is averaged over classes, not images; `ratio` is inter over intra;
+`fisher` is the trace of the scatter between classes over that within them.
+
+Source: Sadman, Zulkernine & Kwan, arXiv:2506.14136.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from analysis.arrays import encode
+from analysis.bootstrap import Interval, cluster_bootstrap
+from analysis.jackknife import jackknife
+
+if TYPE_CHECKING:
+    from analysis.arrays import BoolArray, Categorical, FloatArray, IntArray
+
+SCHEMA = {
+    "target": pl.String,
+    "metric": pl.String,
+    "value": pl.Float64,
+    "ci_low": pl.Float64,
+    "ci_high": pl.Float64,
+    "n": pl.Int64,
+    "seed": pl.Int64,
+    "note": pl.String,
+}
+METRICS = ("intra", "inter", "ratio", "davies_bouldin", "fisher")
+# A silhouette compares all pairs of images.
+SILHOUETTE_IMAGES = 4_000
+
+
+def separability(vectors: FloatArray, values: Categorical, groups: IntArray, *, target: str, seed: int) -> pl.DataFrame:
+    """Measure how far apart the classes of the label, or the values of a background attribute, lie.
+
+    Parameters
+    ----------
+    vectors
+        ``(n, d)``, unnormalised.
+    values
+        ``(n,)`` classes; None (unknown) leaves the image out, and so does being the only image of its class.
+    groups
+        ``(n,)`` group codes, left out block by block for the intervals.
+    target
+        What the values are.
+    seed
+        Seed of blocks, resamples and the images that the silhouette reads.
+
+    Returns
+    -------
+    polars.DataFrame
+        Columns of `SCHEMA`: ``intra`` (mean Euclidean distance to the class's centroid), ``inter`` (mean distance
+        between centroids), ``ratio``, ``davies_bouldin``, ``fisher``, and ``silhouette`` by cosine.
+
+    References
+    ----------
+    `sklearn.metrics.davies_bouldin_score`, `sklearn.metrics.silhouette_samples`.
+    """
+    categories = encode(values, what=target)
+    counts = np.bincount(categories.codes[categories.known], minlength=len(categories.names))
+    member = categories.known & (counts[categories.codes] > 1)
+    _, codes = np.unique(categories.codes[member], return_inverse=True)
+    n = int(member.sum())
+    if not n or int(codes.max()) < 1:
+        reason = "undefined: fewer than two classes have two images or more"
+        rows = [(target, metric, None, None, None, n, seed, reason) for metric in (*METRICS, "silhouette")]
+        return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    kept = np.asarray(vectors[member], dtype=np.float64)
+    found = _Spread(kept, codes)
+    everything = np.ones(n, dtype=np.bool_)
+    rows = []
+    for place, metric in enumerate(METRICS):
+        interval = jackknife(
+            lambda keep, place=place: float(found.of(keep)[place]), groups[member], seed=seed, within=(0.0, np.inf)
+        )
+        value = float(found.of(everything)[place])
+        note = None if np.isfinite(value) else "undefined: classes without any spread"
+        shown = (value, *interval) if note is None else (None, None, None)
+        rows.append((target, metric, *shown, n, seed, note))
+    rows.append((target, "silhouette", *_silhouette(kept, codes, groups[member], seed)))
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+class _Spread:
+    """The measures among the images kept, each selection computed once for all of them."""
+
+    def __init__(self, vectors: FloatArray, codes: IntArray) -> None:
+        self.vectors = vectors
+        self.codes = codes
+        self.known: dict[bytes, FloatArray] = {}
+
+    def of(self, keep: BoolArray) -> FloatArray:
+        """Return `METRICS` ``(5,)``."""
+        key = keep.tobytes()
+        if key not in self.known:
+            self.known[key] = spread(self.vectors[keep], self.codes[keep])
+        return self.known[key]
+
+
+def spread(vectors: FloatArray, codes: IntArray) -> FloatArray:
+    """Return `METRICS` ``(5,)`` of vectors ``(n, d)`` in classes ``(n,)``; NaN where undefined."""
+    _, codes = np.unique(codes, return_inverse=True)
+    counts = np.bincount(codes)
+    if len(counts) < 2:
+        return np.full(len(METRICS), np.nan)
+    sums = np.zeros((len(counts), vectors.shape[1]))
+    np.add.at(sums, codes, vectors)
+    centroids = sums / counts[:, None]
+    squared = np.square(vectors - centroids[codes]).sum(axis=1)
+    within = np.bincount(codes, np.sqrt(squared)) / counts
+    apart = np.sqrt(np.square(centroids[:, None] - centroids[None]).sum(axis=-1))
+    upper = np.triu_indices(len(counts), 1)
+    intra, inter = float(within.mean()), float(apart[upper].mean())
+    between = float((counts * np.square(centroids - vectors.mean(axis=0)).sum(axis=1)).sum())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pairs = (within[:, None] + within[None]) / apart
+        np.fill_diagonal(pairs, -np.inf)
+        measures = np.array(
+            [intra, inter, np.float64(inter) / intra, pairs.max(axis=1).mean(), between / squared.sum()]
+        )
+    return np.where(np.isfinite(measures), measures, np.nan)
+
+
+def _silhouette(
+    vectors: FloatArray, codes: IntArray, groups: IntArray, seed: int
+) -> tuple[float | None, float | None, float | None, int, int, str | None]:
+    """Value, interval, images, seed and note of the mean silhouette by cosine."""
+    from sklearn.metrics import silhouette_samples
+
+    rows = np.arange(len(codes))
+    note = None
+    if len(rows) > SILHOUETTE_IMAGES:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, SILHOUETTE_IMAGES, replace=False))
+        note = f"of {SILHOUETTE_IMAGES} images drawn from {len(codes)}"
+    if len(np.unique(codes[rows])) < 2:
+        return None, None, None, len(rows), seed, "undefined: one class was drawn"
+    widths = silhouette_samples(vectors[rows], codes[rows], metric="cosine")
+    interval: Interval = cluster_bootstrap(widths, groups[rows], seed=seed)
+    return float(widths.mean()), *interval, len(rows), seed, note

@@ -1,0 +1,120 @@
+"""``texts``: what is said of a data set's images, and the prompts that ask for its classes."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import polars as pl
+
+from analysis.metadata import attribute_columns
+from assets import display
+from assets.registry import get_dataset
+from assets.step import Cell, Check, Made, Step
+from pipelines.prompts import PromptSet, prompt_sets
+from store.runs import data_version
+from store.schema import ALL_LABELS, LABEL_SEPARATOR, TEXT_PREFIX, TEXTS
+from store.texts import write_texts
+
+_COLUMNS = {
+    "text_id": pl.String, "kind": pl.String, "text": pl.String, "image_ids": pl.List(pl.String),
+    "prompt_set": pl.String, "prompt_version": pl.String, "label": pl.String, "negative": pl.Boolean,
+    "template": pl.String,
+}  # fmt: skip
+
+
+def sets_for(cell: Cell) -> dict[str, PromptSet]:
+    """Return the prompt sets that a data set is asked with, by name."""
+    reader = get_dataset(cell.warehouse, cell.dataset).reader
+    folder = Path(cell.project.prompt_dir).expanduser() if cell.project.prompt_dir else None
+    return {name: each for name, each in prompt_sets(folder).items() if each.is_for(cell.dataset, reader)}
+
+
+def _inputs(cell: Cell) -> dict[str, str]:
+    said = ["caption", "label", "attributes"]
+    versions = {f"prompts {name}": each.version for name, each in sets_for(cell).items()}
+    return {"images": data_version(cell.warehouse, "images", columns=said, dataset=cell.dataset), **versions}
+
+
+def _make(cell: Cell) -> Made:
+    columns = ["image_id", "caption", "label", "attributes"]
+    stored = cell.warehouse.frame("images").filter(pl.col("dataset") == cell.dataset)
+    images = stored.select(columns).sort("image_id").collect()
+    rows = [*_of_images(images), *_prompts(sets_for(cell).values(), labels_of(images))]
+    texts = pl.DataFrame(rows, schema=_COLUMNS, orient="row")
+    write_texts(cell.warehouse, cell.dataset, texts)
+    kinds = texts.group_by("kind").agg(
+        pl.len().alias("texts"),
+        pl.col("image_ids").explode().n_unique().alias("images"),
+        pl.col("text").str.len_chars().median().alias("median characters"),
+    )
+    described = texts.filter(pl.col("kind") != "prompt")
+    shown = texts.filter(pl.col("kind") == "prompt").select("prompt_set", "label", "negative", "text")
+    with_text = described["image_ids"].explode().n_unique() if described.height else 0
+    return Made(
+        rows=texts.height,
+        data_version=data_version(cell.warehouse, TEXTS.name, dataset=cell.dataset),
+        tables=(TEXTS.name,),
+        summary={"prompts": shown.height, "images with a text": with_text},
+        metadata={"kinds": display.table(kinds.sort("kind")), "prompt texts": display.table(shown)},
+        checks={"prompts_differ": _distinct(shown)},
+    )
+
+
+def labels_of(images: pl.DataFrame) -> list[str]:
+    """Return every label that images have, be it the one or one of several, sorted."""
+    named = set(images["label"].drop_nulls())
+    for text in attribute_columns(images).get(ALL_LABELS, []):
+        named |= {part.strip() for part in (text or "").split(LABEL_SEPARATOR)} - {""}
+    return sorted(named)
+
+
+def _of_images(images: pl.DataFrame) -> Iterator[tuple[object, ...]]:
+    """Yield the captions, and the further texts that are attributes, each once with all images it is on."""
+    attributes = attribute_columns(images)
+    columns = {"caption": images["caption"].to_list()}
+    columns |= {name.removeprefix(TEXT_PREFIX): v for name, v in attributes.items() if name.startswith(TEXT_PREFIX)}
+    on: dict[tuple[str, str], list[str]] = {}
+    for name, values in columns.items():
+        kind = re.sub(r"[_ ]?\d+$", "", name) or name
+        for image_id, value in zip(images["image_id"], values, strict=True):
+            if value and (text := " ".join(value.split())):
+                on.setdefault((kind, text), []).append(image_id)
+    for (kind, text), image_ids in sorted(on.items()):
+        yield _id(kind, text), kind, text, sorted(set(image_ids)), None, None, None, None, None
+
+
+def _prompts(sets: Iterable[PromptSet], labels: list[str]) -> Iterator[tuple[object, ...]]:
+    for each in sets:
+        for said in dict.fromkeys(each.prompts(labels)):
+            name = _id("prompt", each.name, said.label, said.negative, said.template, said.text)
+            yield name, "prompt", said.text, [], each.name, each.version, said.label, said.negative, said.template
+
+
+def _id(kind: str, *parts: object) -> str:
+    return f"{kind}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]}"
+
+
+def _distinct(prompts: pl.DataFrame) -> Check:
+    """Two classes that are asked for in the same words cannot be told apart."""
+    positive = prompts.filter(~pl.col("negative"))
+    same = positive.group_by("prompt_set", "text").agg(pl.col("label").unique()).filter(pl.col("label").list.len() > 1)
+    named = "; ".join(f"{row[0]}: {row[1]!r} asks for {', '.join(sorted(row[2]))}" for row in same.head(3).iter_rows())
+    return Check(same.is_empty(), named or f"{positive.height} prompts, each for one class")
+
+
+STEP = Step(
+    name="texts",
+    description="Prompts for every class of a data set, of each prompt set, and the captions and reports that its "
+    "images come with.",
+    group="data",
+    kinds=frozenset({"python", "lancedb"}),
+    scope="dataset",
+    upstream=("images",),
+    code_version="1",
+    inputs=_inputs,
+    parameters=lambda _: {},
+    make=_make,
+    checks={"prompts_differ": "No two classes are asked for in the same words."},
+)
