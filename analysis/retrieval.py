@@ -20,13 +20,12 @@ _BLOCK_ELEMENTS = 2**23
 
 
 class Ranks(NamedTuple):
-    """For each query ``(q,)`` with something that belongs to it: its row, the rank of the first that does, and how well
-    all of them are ranked.
+    """How each query's own candidates are ranked; every array is ``(q,)``.
 
     Attributes
     ----------
     query
-        Rows of the queries.
+        Rows of the queries that something belongs to.
     first
         Ranks from 1; one that does not belong and is just as near counts as nearer.
     average_precision
@@ -145,7 +144,7 @@ def score_ranks(ranks: Ranks, groups: IntArray, *, seed: int) -> list[RetrievalS
 
 
 def _by_chance(ranks: Ranks, k: int) -> float:
-    """Expected recall of a random order: 1 less the chance that the first k hold none of a query's own."""
+    """Return the recall of a random order: 1 less the chance that the first k hold none of a query's own."""
     from scipy.stats import hypergeom
 
     return float(1 - hypergeom.pmf(0, ranks.candidates, ranks.belonging, k).mean())

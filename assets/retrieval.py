@@ -109,8 +109,8 @@ def _write(cell: Cell, scores: pl.DataFrame, ranks: pl.DataFrame, reason: str | 
 
 STEP = Step(
     name="retrieval",
-    description="Which text an encoder finds for an image, and which image for a text, of every kind of text the images "
-    "come with: recall, median rank, mean average precision, beside chance. Undefined for an encoder without a text "
+    description="Which text an encoder finds for an image, and which image for a text, of every kind of text that "
+    "images come with: recall, median rank, mean average precision, beside chance. Undefined for an encoder without a text "
     "side, and for images without texts.",
     group="analysis",
     kinds=frozenset({"numpy", "lancedb"}),

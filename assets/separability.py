@@ -38,8 +38,8 @@ def _make(cell: Cell) -> Made:
 
 STEP = Step(
     name="separability",
-    description="Distances within and between the classes of the label, and of each background attribute: intra, inter, "
-    "ratio, silhouette, Davies-Bouldin, Fisher.",
+    description="Distances within and between the classes of the label, and of each background attribute: intra, "
+    "inter, ratio, silhouette, Davies-Bouldin, Fisher.",
     group="analysis",
     kinds=frozenset({"numpy", "lancedb"}),
     scope="cell",

@@ -27,7 +27,7 @@ class Bin(NamedTuple):
 def calibration_error(
     confidence: FloatArray, right: BoolArray, groups: IntArray, *, seed: int, bins: int = BINS
 ) -> tuple[float, Interval, list[Bin]]:
-    """Expected calibration error: mean distance of confidence and accuracy over bins, weighted by how many fall there.
+    """Measure the expected calibration error: the mean distance of confidence and accuracy, over bins by their size.
 
     Parameters
     ----------
