@@ -13,6 +13,8 @@ help:  ## Show this list
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[offline,dicom,slides,ui]' --group dev
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps embedding-atlas
+	# A reference for tests. What it would bring along are readers of data sets, which no test asks for.
+	$(BIN)/pip install --quiet --no-deps clip_benchmark==1.6.1
 	touch $@
 
 setup: .venv/installed  ## Install everything into .venv

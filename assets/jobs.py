@@ -4,13 +4,24 @@ import dagster as dg
 
 read_images = dg.define_asset_job(
     "read_images",
-    selection=["images", "overlays", "duplicates"],
-    description="Read a data set's images again: new ones are added, those gone are dropped; look for overlays and "
-    "duplicates among them.",
+    selection=["images", "texts", "overlays", "duplicates"],
+    description="Read a data set's images and texts again: new ones are added, those gone are dropped; look for "
+    "overlays and duplicates among them.",
 )
 everything_for_a_cell = dg.define_asset_job(
     "everything_for_a_cell",
-    selection=["embeddings", "umap_layouts", "layout_clusters", "svm_probes", "neighbor_audits", "overlay_shift"],
+    selection=[
+        "embeddings",
+        "text_embeddings",
+        "umap_layouts",
+        "layout_clusters",
+        "svm_probes",
+        "neighbor_audits",
+        "separability",
+        "zero_shot",
+        "retrieval",
+        "overlay_shift",
+    ],  # fmt: skip
     description="Embeddings and every analysis. Choose one data set and all encoders for everything of that data set, "
     "or one encoder and all data sets for everything of that encoder.",
 )

@@ -18,6 +18,7 @@ from analysis.figures.style import (
 
 # More labels are not told apart; those said most too often are shown.
 LABELS = 30
+TICKS = tuple(step * 10.0**power for power in range(-4, 5) for step in (1, 2, 5))
 
 
 def over_prediction_figure(scores: pl.DataFrame, *, title: str) -> bytes:
@@ -47,9 +48,10 @@ def over_prediction_figure(scores: pl.DataFrame, *, title: str) -> bytes:
     order = scores.group_by("label").agg(pl.col("value").max()).sort("value", "label", descending=[True, False])
     names = order["label"].to_list()[:LABELS]
     rules = scores["rule"].unique(maintain_order=True).to_list()
-    positive = [value for value in scores["value"] if value > 0]
-    least = min([*positive, 1.0]) / 3
-    most = max([*positive, *(high for high in scores["ci_high"].drop_nulls()), 1.0]) * 1.5
+    ends = [value for name in ("value", "ci_low", "ci_high") for value in scores[name].drop_nulls() if value > 0]
+    never = bool((scores["value"] == 0).any())
+    # A little beyond what is drawn, and as far as half and twice where all is near 1.
+    least, most = min([*ends, 0.625]) * (0.4 if never else 0.8), max([*ends, 1.6]) * 1.25
     figure = new_figure(7.2, 1.5 + len(names) * (0.2 + 0.09 * len(rules)) + 0.18 * len(rules))
     axes = figure.subplots()
     figure.suptitle(shorten(title, 80), fontsize=12, color=INK, parse_math=False)
@@ -69,6 +71,8 @@ def over_prediction_figure(scores: pl.DataFrame, *, title: str) -> bytes:
     axes.axvline(1, color=GREY, linestyle="--", linewidth=1, zorder=1)
     axes.set_xscale("log")
     axes.set_xlim(least * 0.9, most)
+    axes.set_xticks([tick for tick in TICKS if least <= tick <= most])
+    axes.minorticks_off()
     support = dict(scores.select("label", "n").iter_rows())
     labels = [f"{shorten(name, 26)} ({support[name]:,})" for name in names]
     axes.set_yticks(range(len(names)), labels, fontsize=9, parse_math=False)

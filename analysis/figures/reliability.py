@@ -15,7 +15,7 @@ ACROSS = 3
 
 
 def reliability_figure(bins: pl.DataFrame, *, title: str) -> bytes:
-    """Draw a panel per prompt set and rule: a bar where a bin has predictions, the diagonal where all would be right.
+    """Draw a panel per prompt set and rule: a bar where a bin has predictions, the diagonal where they would say true.
 
     Parameters
     ----------
@@ -36,7 +36,9 @@ def reliability_figure(bins: pl.DataFrame, *, title: str) -> bytes:
     """
     require_columns(bins, "prompt_set", "rule", "bin_low", "bin_high", "n", "confidence", "accuracy")
     panels = bins.partition_by("prompt_set", "rule", maintain_order=True)
-    across = min(ACROSS, len(panels))
+    # A row for each prompt set, where it is read by more than one rule.
+    rules = bins["rule"].n_unique()
+    across = rules if rules > 1 and len(panels) % rules == 0 else min(ACROSS, len(panels))
     down = math.ceil(len(panels) / across)
     figure = new_figure(max(3.1 * across, 4.6), 3.0 * down + 0.8)
     figure.suptitle(shorten(title, 32 * max(across, 2)), fontsize=12, color=INK, parse_math=False)

@@ -136,7 +136,7 @@ def _single(name: str, prompts: Prompts, images: Images, seed: int) -> ZeroShot:
     classes = ensemble(*positive, len(labels.names))
     logits = cosine_logits(images.vectors, classes, prompts.scale, prompts.bias)
     known = labels.known
-    note = f"{len(positive[1]) / len(labels.names):g} prompts a class"
+    note = f"prompts for a class: {len(positive[1]) / len(labels.names):g}"
     scores, bins = [], []
     for split, member in _splits(images, known):
         numbers, found = score_single(
@@ -234,7 +234,8 @@ def _score_rule(
         },
         schema=PREDICTIONS_SCHEMA,
     )
-    return ZeroShot(pl.concat(scores), predictions, _reliability(name, rule, bins))
+    # Thresholds change no probability.
+    return ZeroShot(pl.concat(scores), predictions, _reliability(name, rule, [] if note else bins))
 
 
 def read_label_sets(label_sets: Sequence[str | None]) -> tuple[BoolArray, BoolArray, tuple[str, ...]]:

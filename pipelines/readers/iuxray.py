@@ -5,15 +5,21 @@ the reports. Its table, with the column ``uid`` beside its own, is read from ``c
 ``--label Cardiomegaly`` takes any of the 14, as ``present`` or ``absent``; the attribute ``label:all`` has those that
 are present, joined by ``;``. The usual label is whether there is any finding: by that table, else by the reports'
 own ``Problems``. As with Sadman et al., an image with none of the 13 has No Finding, and doubt (−1) is no presence.
+
+Studies are divided 70 : 15 : 15 into train, val and test with seed 42, as theirs are; which study went where they do
+not say. A report's findings and impression are texts of their own beside the caption, which is both.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from pipelines.file_sets import ImageFile, file_set_reader
 from pipelines.sources import About
 from pipelines.tables import is_one, read_text_table
 from pipelines.trees import NamedFiles
+from store.schema import LABEL_SEPARATOR, TEXT_PREFIX
 
 LABELS = (
     "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation",
@@ -31,19 +37,27 @@ def files(root: Path) -> Iterator[ImageFile]:
     reports = {row["uid"]: row for row in read_text_table(root / "indiana_reports.csv", columns).iter_rows(named=True)}
     labels = _chexpert(root / "chexpert_labels.csv")
     images = NamedFiles(root)
-    for row in projections.iter_rows(named=True):
-        if row["projection"] != "Frontal":
-            continue
+    frontal = [row for row in projections.iter_rows(named=True) if row["projection"] == "Frontal"]
+    split_of = _splits({row["uid"] for row in frontal if row["uid"]})
+    for row in frontal:
         uid, name = row["uid"], row["filename"]
         report = reports.get(uid, {})
-        caption = " ".join(text for text in (report.get("findings"), report.get("impression")) if text)
+        parts = {TEXT_PREFIX + name: report.get(name) for name in ("findings", "impression")}
+        caption = " ".join(text for text in parts.values() if text)
         yield ImageFile(
             name,
             images.find(Path(name).name, f"images/images_normalized/{name}"),
             _labels(report.get("Problems"), uid, labels),
-            {"caption": caption or None, "view": "frontal"},
-            {"study": uid},
+            {"caption": caption or None, "view": "frontal", "split": split_of.get(uid)},
+            {"study": uid, **parts},
         )
+
+
+def _splits(uids: set[str]) -> dict[str, str]:
+    """Return the part of each study: of the shuffled studies the first 70 %, the next 15 %, and the rest."""
+    shuffled = np.random.default_rng(42).permutation(sorted(uids)).tolist()
+    ends = round(0.7 * len(shuffled)), round(0.85 * len(shuffled))
+    return {uid: "train" if i < ends[0] else "val" if i < ends[1] else "test" for i, uid in enumerate(shuffled)}
 
 
 def _chexpert(path: Path) -> dict[str, set[str]] | None:
@@ -64,7 +78,7 @@ def _labels(problems: str | None, uid: str, labelled: dict[str, set[str]] | None
         return {**usual, "all": None, **dict.fromkeys(LABELS)}
     named = present or {_NO_FINDING}
     each = {name: "present" if name in named else "absent" for name in LABELS}
-    return {**usual, "all": ";".join(name for name in LABELS if name in named), **each}
+    return {**usual, "all": LABEL_SEPARATOR.join(name for name in LABELS if name in named), **each}
 
 
 def _finding(problems: str | None, present: set[str] | None) -> str | None:

@@ -23,12 +23,17 @@ def test_the_graph_is_that_of_the_design() -> None:
         "images": ("data", dataset, []),
         "overlays": ("data", dataset, ["images"]),
         "duplicates": ("data", dataset, ["overlays"]),
+        "texts": ("data", dataset, ["images"]),
         "embeddings": ("features", cell, ["images"]),
+        "text_embeddings": ("features", cell, ["texts"]),
         "overlay_shift": ("analysis", cell, ["duplicates", "embeddings", "overlays"]),
         "umap_layouts": ("analysis", cell, ["duplicates", "embeddings", "overlays"]),
         "layout_clusters": ("analysis", cell, ["embeddings", "umap_layouts"]),
         "svm_probes": ("analysis", cell, ["duplicates", "embeddings", "overlays"]),
         "neighbor_audits": ("analysis", cell, ["duplicates", "embeddings", "overlays"]),
+        "separability": ("analysis", cell, ["duplicates", "embeddings", "overlays"]),
+        "zero_shot": ("analysis", cell, ["duplicates", "embeddings", "overlays", "text_embeddings"]),
+        "retrieval": ("analysis", cell, ["duplicates", "embeddings", "overlays", "text_embeddings"]),
         "leaderboard": ("findings", None, ["svm_probes"]),
         "encoder_contrasts": ("findings", None, ["svm_probes"]),
         "published_comparison": ("findings", None, ["svm_probes"]),
@@ -61,6 +66,8 @@ def test_checks_jobs_and_sensors() -> None:
         ("layout_clusters", "clusters_recur"),
         ("svm_probes", "above_chance"),
         ("neighbor_audits", "enough_groups"),
+        ("texts", "prompts_differ"),
+        ("zero_shot", "above_chance"),
         ("calibration", "errors_as_stated"),
     }
     jobs = {name for name in repository.job_names if not name.startswith("__")}
@@ -110,4 +117,4 @@ def test_a_backfill_is_one_process() -> None:
         if isinstance(definition, dg.AssetsDefinition) and definition.partitions_def
     }
     assert all(policy == dg.BackfillPolicy.single_run() for policy in policies.values())
-    assert len(policies) == 9
+    assert len(policies) == 14

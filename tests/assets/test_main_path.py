@@ -146,6 +146,7 @@ def test_another_seed_makes_only_the_analyses_stale(ran: Ran) -> None:
     assert stale == {
         "umap_layouts", "overlay_shift", "layout_clusters", "svm_probes", "neighbor_audits", "encoder_contrasts",
         "encoder_agreement",
+        "separability", "zero_shot", "retrieval",
     }  # fmt: skip
 
 

@@ -422,10 +422,27 @@ def test_iuxray_frontal_images_have_their_studys_report(tmp_path: Path) -> None:
     first = sources["1_IM-0001-4001.dcm.png"]
     assert first.given["caption"] == "The cardiac silhouette is normal. Clear."
     assert first.given["view"] == "frontal"
-    assert first.attributes == {"study": "1", "label:problems": "normal"}
+    assert first.attributes == {
+        "study": "1", "label:problems": "normal", "text:findings": "The cardiac silhouette is normal.",
+        "text:impression": "Clear.",
+    }  # fmt: skip
     assert sources["2_IM-0652-1001.dcm.png"].given["caption"] == 'Big, "XXXX".'
     assert sources["7_IM-2263-1001.dcm.png"].given["caption"] is None
     assert first.load() == b"images/images_normalized/1_IM-0001-4001.dcm.png"
+
+
+def test_iuxray_divides_studies_as_its_study_does(tmp_path: Path) -> None:
+    rows = [f"{uid},{uid}_{i}.png,Frontal" for uid in range(200) for i in range(1 + uid % 2)]
+    table(tmp_path / "indiana_projections.csv", "uid,filename,projection", *rows)
+    table(tmp_path / "indiana_reports.csv", "uid,Problems,findings,impression", "1,normal,,")
+    touch(tmp_path, *(f"images/images_normalized/{row.split(',')[1]}" for row in rows))
+    parts: dict[str, set[str]] = {}
+    for source in found("iuxray", tmp_path).values():
+        parts.setdefault(str(source.given["split"]), set()).add(source.attributes["study"])
+    assert {name: len(uids) for name, uids in parts.items()} == {"train": 140, "val": 30, "test": 30}
+    assert len(set.union(*parts.values())) == 200
+    again = {name: source.given["split"] for name, source in found("iuxray", tmp_path).items()}
+    assert again["0_0.png"] == next(name for name, uids in parts.items() if "0" in uids)
 
 
 def test_iuxray_takes_the_14_labels_of_a_labellers_table(tmp_path: Path) -> None:
