@@ -18,6 +18,8 @@ from analysis.bootstrap import Interval, cluster_bootstrap
 from analysis.jackknife import jackknife
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from analysis.arrays import BoolArray, Categorical, FloatArray, IntArray
 
 SCHEMA = {
@@ -68,16 +70,14 @@ def separability(vectors: FloatArray, values: Categorical, groups: IntArray, *, 
     n = int(member.sum())
     if not n or int(codes.max()) < 1:
         reason = "undefined: fewer than two classes have two images or more"
-        rows = [(target, metric, None, None, None, n, seed, reason) for metric in (*METRICS, "silhouette")]
-        return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+        undefined = [(target, metric, None, None, None, n, seed, reason) for metric in (*METRICS, "silhouette")]
+        return pl.DataFrame(undefined, schema=SCHEMA, orient="row")
     kept = np.asarray(vectors[member], dtype=np.float64)
     found = _Spread(kept, codes)
     everything = np.ones(n, dtype=np.bool_)
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for place, metric in enumerate(METRICS):
-        interval = jackknife(
-            lambda keep, place=place: float(found.of(keep)[place]), groups[member], seed=seed, within=(0.0, np.inf)
-        )
+        interval = jackknife(found.measure(place), groups[member], seed=seed, within=(0.0, np.inf))
         value = float(found.of(everything)[place])
         note = None if np.isfinite(value) else "undefined: classes without any spread"
         shown = (value, *interval) if note is None else (None, None, None)
@@ -100,6 +100,10 @@ class _Spread:
         if key not in self.known:
             self.known[key] = spread(self.vectors[keep], self.codes[keep])
         return self.known[key]
+
+    def measure(self, place: int) -> Callable[[BoolArray], float]:
+        """Return one of `METRICS` as a function of the images kept."""
+        return lambda keep: float(self.of(keep)[place])
 
 
 def spread(vectors: FloatArray, codes: IntArray) -> FloatArray:

@@ -2,6 +2,11 @@
 
 import dagster as dg
 
+CELL_ASSETS = [
+    "embeddings", "text_embeddings", "umap_layouts", "layout_clusters", "svm_probes", "neighbor_audits", "separability",
+    "zero_shot", "retrieval", "overlay_shift",
+]  # fmt: skip
+
 read_images = dg.define_asset_job(
     "read_images",
     selection=["images", "texts", "overlays", "duplicates"],
@@ -10,18 +15,7 @@ read_images = dg.define_asset_job(
 )
 everything_for_a_cell = dg.define_asset_job(
     "everything_for_a_cell",
-    selection=[
-        "embeddings",
-        "text_embeddings",
-        "umap_layouts",
-        "layout_clusters",
-        "svm_probes",
-        "neighbor_audits",
-        "separability",
-        "zero_shot",
-        "retrieval",
-        "overlay_shift",
-    ],  # fmt: skip
+    selection=CELL_ASSETS,
     description="Embeddings and every analysis. Choose one data set and all encoders for everything of that data set, "
     "or one encoder and all data sets for everything of that encoder.",
 )

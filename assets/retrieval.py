@@ -43,7 +43,7 @@ def _make(cell: Cell) -> Made:
         return _write(cell, pl.DataFrame([row], schema=_SCORES), pl.DataFrame(schema=_RANKS), reason)
     assert texts is not None
     parts = [_of_kind(cell, texts, kind) for kind in sorted(set(texts.texts["kind"]) - {"prompt"})]
-    return _write(cell, *(pl.concat(frames) for frames in zip(*parts, strict=True)), None)
+    return _write(cell, pl.concat(scores for scores, _ in parts), pl.concat(ranks for _, ranks in parts), None)
 
 
 def _of_kind(cell: Cell, texts: TextMatrix, kind: str) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -110,8 +110,8 @@ def _write(cell: Cell, scores: pl.DataFrame, ranks: pl.DataFrame, reason: str | 
 STEP = Step(
     name="retrieval",
     description="Which text an encoder finds for an image, and which image for a text, of every kind of text that "
-    "images come with: recall, median rank, mean average precision, beside chance. Undefined for an encoder without a text "
-    "side, and for images without texts.",
+    "images come with: recall, median rank, mean average precision, beside chance. Undefined for an encoder without a "
+    "text side, and for images without texts.",
     group="analysis",
     kinds=frozenset({"numpy", "lancedb"}),
     scope="cell",

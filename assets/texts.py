@@ -17,7 +17,7 @@ from store.runs import data_version
 from store.schema import ALL_LABELS, LABEL_SEPARATOR, TEXT_PREFIX, TEXTS
 from store.texts import write_texts
 
-_COLUMNS = {
+_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "text_id": pl.String, "kind": pl.String, "text": pl.String, "image_ids": pl.List(pl.String),
     "prompt_set": pl.String, "prompt_version": pl.String, "label": pl.String, "negative": pl.Boolean,
     "template": pl.String,

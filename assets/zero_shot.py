@@ -127,11 +127,11 @@ def _above_chance(found: ZeroShot, headline: pl.DataFrame) -> Check:
     if truth.is_empty():
         return Check(True, "no answers that name one class")
     one = truth.filter(prompt_set=truth["prompt_set"][0])["truth"]
-    largest = one.value_counts(normalize=True, name="share")["share"].max()
+    largest = float(one.value_counts(normalize=True, name="share").select(pl.col("share").max()).item())
     best = headline.sort("value", descending=True).row(0, named=True)
     low = best["value"] if best["ci_low"] is None else best["ci_low"]
     return Check(
-        low > float(largest),  # type: ignore[arg-type]
+        low > largest,
         f"accuracy {best['value']:.3f} ({best['prompt_set']}, from {low:.3f}); the largest class alone {largest:.3f}",
     )
 

@@ -69,7 +69,7 @@ def _panel(axes: Axes, bins: pl.DataFrame) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.set_aspect("equal")
-    error = (bins["n"] * (bins["confidence"] - bins["accuracy"]).abs()).sum() / total
+    error = sum(row["n"] * abs(row["confidence"] - row["accuracy"]) for row in bins.iter_rows(named=True)) / total
     first = bins.row(0, named=True)
     axes.set_title(
         f"{shorten(first['prompt_set'], 26)}\n{shorten(first['rule'], 34)}", fontsize=9, color=INK, parse_math=False

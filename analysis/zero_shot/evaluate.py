@@ -137,7 +137,8 @@ def _single(name: str, prompts: Prompts, images: Images, seed: int) -> ZeroShot:
     logits = cosine_logits(images.vectors, classes, prompts.scale, prompts.bias)
     known = labels.known
     note = f"prompts for a class: {len(positive[1]) / len(labels.names):g}"
-    scores, bins = [], []
+    scores: list[pl.DataFrame] = []
+    bins: list[Bin] = []
     for split, member in _splits(images, known):
         numbers, found = score_single(
             logits[member], Categories(labels.codes[member], labels.names), images.groups[member],
@@ -212,7 +213,8 @@ def _score_rule(
     note: str,
 ) -> ZeroShot:
     known, true, names = truth
-    scores, bins = [], []
+    scores: list[pl.DataFrame] = []
+    bins: list[Bin] = []
     for split, member in _splits(images, known):
         numbers, found = score_multi(
             logits[member], predicted[member], true[member], images.groups[member], names,

@@ -6,10 +6,12 @@ for linear probes and the projected one for retrieval. Revision: public code tha
 
 from pipelines.encoder import EncoderSpec
 from pipelines.families.conch import load
+from pipelines.families.conch_text import load_text
 
 SPEC = EncoderSpec(
     name="conch",
     load=load,
+    load_text=load_text,
     architecture="ViT-B/16 of CoCa",
     checkpoint="MahmoodLab/CONCH",
     revision="f9ca9f877171a28ade80228fb195ac5d79003357",

@@ -110,4 +110,5 @@ def _read(path: Path) -> PromptSet:
             raise CounterstainError(f"{path}: the template {template!r} must have one place {PLACE} for the class.")
     version = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
     plain = {name: {label: tuple(texts) for label, texts in table.items()} for name, table in tables.items()}
-    return PromptSet(path.stem, version, **{name: tuple(texts) for name, texts in lists.items()}, **plain)
+    templates, negative_templates, only_for = (tuple(texts) for texts in lists.values())
+    return PromptSet(path.stem, version, templates, negative_templates, only_for, plain["names"], plain["negatives"])

@@ -1,7 +1,6 @@
 """Texts, zero-shot, retrieval and separability on phantoms, through the small CLIP that was trained on others."""
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -59,12 +58,12 @@ def project(warehouse: Path, phantom_clip: Path) -> Project:
 
 
 @pytest.fixture
-def made(project: Project) -> Iterator[Project]:
+def made(project: Project) -> Project:
     """The steps of the text side, made where they are not yet."""
     with materializing.dagster_instance(project) as instance:
         for asset in ("zero_shot", "retrieval", "separability"):
             materializing.materialize(project, instance, ["unseen"], [NAME, f"{NAME}_pooled"], asset)
-    yield project
+    return project
 
 
 def scores(project: Project, encoder: str = NAME) -> pl.DataFrame:

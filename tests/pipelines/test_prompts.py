@@ -54,7 +54,7 @@ def test_a_users_own_set_has_names_and_a_version(tmp_path: Path) -> None:
 def test_what_is_no_prompt_set_is_named(tmp_path: Path, content: str | bytes, message: str) -> None:
     file = tmp_path / "mine.toml"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(CounterstainError, match="mine.toml") as raised:
+    with pytest.raises(CounterstainError, match=r"mine\.toml") as raised:
         prompt_sets(tmp_path)
     assert message in str(raised.value)
 
@@ -63,5 +63,5 @@ def test_a_name_that_is_taken_and_a_folder_that_is_not_there_are_refused(tmp_pat
     (tmp_path / "bare.toml").write_text('templates = ["{}"]')
     with pytest.raises(CounterstainError, match="there is a prompt set 'bare' already"):
         prompt_sets(tmp_path)
-    with pytest.raises(CounterstainError, match="COUNTERSTAIN_PROMPT_DIR=.* is not a folder"):
+    with pytest.raises(CounterstainError, match=r"COUNTERSTAIN_PROMPT_DIR=.* is not a folder"):
         prompt_sets(tmp_path / "absent")

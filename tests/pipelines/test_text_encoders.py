@@ -211,6 +211,44 @@ def test_a_text_tower_of_transformers_gives_what_transformers_gives(tmp_path: Pa
     assert np.allclose(shouted, encoder.encode_texts(["lesion"]), atol=1e-6) == lower
 
 
+def test_conchs_class_token_reads_the_text_and_no_padding(tmp_path: Path) -> None:
+    sizes = {"context_length": 20, "vocab_size": len(VOCABULARY), "width": 16, "heads": 2, "layers": 2}
+    spec = replace(encoder_specs()["conch"], dimension=8, arguments={"text": sizes})
+    folder = tmp_path / "conch"
+    folder.mkdir()
+    model = randomised(open_clip.transformer.TextTransformer(output_dim=8, embed_cls=True, **sizes))
+    tensors = {f"text.{name}": t for name, t in model.state_dict().items()}
+    tensors |= {"visual.ln_contrast.weight": torch.ones(3), "logit_scale": torch.tensor(3.0)}
+    torch.save(tensors, folder / "pytorch_model.bin")
+    with pytest.raises(CounterstainError, match=r"put conch_byte_level_bpe_uncased\.json of https://github"):
+        load(spec, folder)
+    special = ["<pad>", "<start_of_text>", "<end_of_text>", "[UNK]", *VOCABULARY[4:]]
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(special)}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(
+        single="<start_of_text> $A <end_of_text>", special_tokens=[("<start_of_text>", 1), ("<end_of_text>", 2)]
+    )
+    words.save(str(folder / "conch_byte_level_bpe_uncased.json"))
+    encoder = load(spec, folder)
+    tokens = encoder.tokenize(TEXTS)
+    assert tokens.shape == (4, 20)
+    assert tokens[1].tolist()[:5] == [1, special.index("normal"), special.index("tissue"), 2, 0]
+
+    def one(ids: torch.Tensor) -> torch.Tensor:
+        """Do what ``TextTransformer.forward`` does in the authors' code, for one text."""
+        n = len(ids)
+        x = torch.cat([model.token_embedding(ids), model.cls_emb[None]]) + model.positional_embedding[: n + 1]
+        mask = torch.full((n + 1, n + 1), -torch.inf).triu_(1)
+        mask[n, 1:][ids == 0] = -torch.inf  # only the class token's row, and shifted by one
+        x = model.transformer(x[None], attn_mask=mask)
+        return model.ln_final(x[0, -1]) @ model.text_projection
+
+    with torch.no_grad():
+        expected = torch.stack([one(ids) for ids in tokens]).numpy()
+    np.testing.assert_allclose(encoder.encode_texts(TEXTS), expected, rtol=1e-4, atol=1e-5)
+    assert encoder.logit_scale == pytest.approx(np.exp(3))
+
+
 def test_vectors_do_not_depend_on_order_or_batch(tmp_path: Path) -> None:
     spec, folder, _ = biomedclip(tmp_path)
     encoder = load(spec, folder)
