@@ -142,7 +142,7 @@ def encoders(
             "name": spec.name,
             "group": spec.group,
             "dimension": spec.dimension,
-            "text side": "yes" if spec.text_side else "",
+            "text side": "yes" if spec.load_text else "not run" if spec.text_side and not spec.variant_of else "",
             "gated": "yes" if spec.gated else "",
             "licence": spec.licence,
             "medical images in training": ", ".join([*spec.modalities, *data_sets_seen(spec.exposure)]),

@@ -40,7 +40,7 @@ def reliability_figure(bins: pl.DataFrame, *, title: str) -> bytes:
     rules = bins["rule"].n_unique()
     across = rules if rules > 1 and len(panels) % rules == 0 else min(ACROSS, len(panels))
     down = math.ceil(len(panels) / across)
-    figure = new_figure(max(3.1 * across, 4.6), 3.0 * down + 0.8)
+    figure = new_figure(max(3.1 * across, 4.6), 3.3 * down + 0.8)
     figure.suptitle(shorten(title, 32 * max(across, 2)), fontsize=12, color=INK, parse_math=False)
     grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     for place, axes in enumerate(grid.flat):
@@ -49,7 +49,7 @@ def reliability_figure(bins: pl.DataFrame, *, title: str) -> bytes:
             continue
         _panel(axes, panels[place])
         if place % across == 0:
-            axes.set_ylabel("share that is right", fontsize=9, color=INK)
+            axes.set_ylabel("share that is so", fontsize=9, color=INK)
         if place + across >= len(panels):
             axes.set_xlabel("mean confidence", fontsize=9, color=INK)
             axes.tick_params(labelbottom=True)
@@ -65,16 +65,11 @@ def _panel(axes: Axes, bins: pl.DataFrame) -> None:
             row["bin_low"], row["accuracy"], width=row["bin_high"] - row["bin_low"], align="edge", color=PALETTE[0],
             alpha=0.25 + 0.75 * math.sqrt(share), edgecolor="white", linewidth=0.5, zorder=2,
         )  # fmt: skip
-        axes.plot(row["confidence"], row["accuracy"], "o", color=PALETTE[3], markersize=3.5, zorder=3)
+        axes.plot(row["confidence"], row["accuracy"], "o", color=PALETTE[3], markersize=3.5, zorder=3, clip_on=False)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.set_aspect("equal")
     error = sum(row["n"] * abs(row["confidence"] - row["accuracy"]) for row in bins.iter_rows(named=True)) / total
     first = bins.row(0, named=True)
-    axes.set_title(
-        f"{shorten(first['prompt_set'], 26)}\n{shorten(first['rule'], 34)}", fontsize=9, color=INK, parse_math=False
-    )
-    axes.text(
-        0.03, 0.97, f"ECE {error:.3f}, n = {total:,}", transform=axes.transAxes, va="top", fontsize=8, color=INK,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}, zorder=4,
-    )  # fmt: skip
+    said = (shorten(first["prompt_set"], 26), shorten(first["rule"], 34), f"ECE {error:.3f}, n = {total:,}")
+    axes.set_title("\n".join(said), fontsize=9, color=INK, parse_math=False)
