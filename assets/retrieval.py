@@ -3,11 +3,10 @@
 import numpy as np
 import polars as pl
 
-from analysis.metadata import group_codes
 from analysis.retrieval import belonging, rank, score_ranks, text_groups
 from assets import display
+from assets.backgrounds import image_groups
 from assets.features import embeddings_version, group_parameters, texts_version, user_errors, why_undefined
-from assets.registry import get_dataset
 from assets.step import Cell, Made, Step, log
 from store.images import read_metadata
 from store.results import write_results
@@ -53,8 +52,7 @@ def _of_kind(cell: Cell, texts: TextMatrix, kind: str) -> tuple[pl.DataFrame, pl
     hashes = read_metadata(cell.warehouse, cell.dataset).select("image_id", "content_hash")
     images = matrix.images.join(hashes, on="image_id", how="left", maintain_order="left")
     with user_errors(cell):
-        columns = get_dataset(cell.warehouse, cell.dataset).groups
-        groups = group_codes(images, images["content_hash"].to_list(), columns)
+        groups = image_groups(cell.warehouse, cell.dataset, images)
     of_kind = texts.texts.with_row_index("row").filter(kind=kind)
     vectors = texts.vectors[of_kind["row"].to_numpy()]
     row_of = {image_id: row for row, image_id in enumerate(images["image_id"])}
@@ -115,7 +113,7 @@ STEP = Step(
     group="analysis",
     kinds=frozenset({"numpy", "lancedb"}),
     scope="cell",
-    upstream=("embeddings", "text_embeddings"),
+    upstream=("overlays", "duplicates", "embeddings", "text_embeddings"),
     code_version="1",
     inputs=_inputs,
     parameters=_parameters,
