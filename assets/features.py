@@ -93,4 +93,6 @@ def texts_version(cell: Cell) -> dict[str, str]:
 
 def why_undefined(cell: Cell, texts: TextMatrix | None) -> str | None:
     """Return why a cell's images cannot be compared with texts; None where they can."""
-    return why_no_texts(cell.encoder) or ("the data set has no texts" if texts is None else None)
+    return why_no_texts(cell.encoder) or (
+        "there are no vectors of texts: see text_embeddings" if texts is None else None
+    )

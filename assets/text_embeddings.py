@@ -4,10 +4,10 @@ from functools import lru_cache
 
 from assets import display
 from assets.embeddings import checkpoint_state
-from assets.step import Cell, Made, Step, log
+from assets.step import Cell, Check, Made, Step, log
 from pipelines.encoders import encoder_specs, load_text_encoder, why_no_texts
 from store.runs import data_version
-from store.schema import TEXT_EMBEDDINGS_PREFIX
+from store.schema import TEXT_EMBEDDINGS_PREFIX, CounterstainError
 from store.texts import read_texts, write_text_vectors
 
 _loaded = lru_cache(maxsize=1)(load_text_encoder)
@@ -27,12 +27,15 @@ def _parameters(cell: Cell) -> dict[str, object]:
 
 def _make(cell: Cell) -> Made:
     if reason := why_no_texts(cell.encoder):
-        log.info("  undefined: %s", reason)
-        return Made(rows=0, data_version="", tables=(), metadata={"note": f"undefined: {reason}"})
+        return _undefined(reason, passed=True)
     texts = read_texts(cell.warehouse, cell.dataset)
     if texts.is_empty():
-        return Made(rows=0, data_version="", tables=(), metadata={"note": "undefined: the data set has no texts"})
-    encoder = _loaded(cell.encoder, cell.project.load_options())
+        return _undefined("the data set has no texts", passed=True)
+    try:
+        encoder = _loaded(cell.encoder, cell.project.load_options())
+    except CounterstainError as error:
+        # Files of the text side alone may be missing, and the image side's analyses need none of them.
+        return _undefined(str(error), passed=False)
     vectors = encoder.encode_texts(texts["text"].to_list())
     write_text_vectors(
         cell.warehouse,
@@ -51,7 +54,20 @@ def _make(cell: Cell) -> Made:
         tables=(table,),
         summary={"logit scale": encoder.logit_scale, "logit bias": encoder.logit_bias},
         metadata={"kinds": display.table(texts["kind"].value_counts(sort=True))},
+        checks={"text_side_loads": Check(True, f"{len(vectors)} texts")},
         fingerprint=encoder.fingerprint,
+    )
+
+
+def _undefined(reason: str, *, passed: bool) -> Made:
+    """Report that there are no vectors, and why; not passed where the user can put it right."""
+    log.info("  undefined: %s", reason)
+    return Made(
+        rows=0,
+        data_version="",
+        tables=(),
+        metadata={"note": f"undefined: {reason}"},
+        checks={"text_side_loads": Check(passed, reason)},
     )
 
 
@@ -67,4 +83,5 @@ STEP = Step(
     inputs=_inputs,
     parameters=_parameters,
     make=_make,
+    checks={"text_side_loads": "Where the encoder has a text side, its files are at hand."},
 )

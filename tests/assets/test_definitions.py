@@ -67,6 +67,7 @@ def test_checks_jobs_and_sensors() -> None:
         ("svm_probes", "above_chance"),
         ("neighbor_audits", "enough_groups"),
         ("texts", "prompts_differ"),
+        ("text_embeddings", "text_side_loads"),
         ("zero_shot", "above_chance"),
         ("calibration", "errors_as_stated"),
     }

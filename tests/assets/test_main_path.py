@@ -210,7 +210,7 @@ def test_the_same_work_runs_as_a_dagster_job(
     evaluations = done.get_asset_check_evaluations()
     assert {e.check_name for e in evaluations} == {
         "every_image_has_a_vector", "vectors_vary", "norms_steady", "trustworthy", "clusters_recur", "above_chance",
-        "enough_groups", "still_when_unchanged",
+        "enough_groups", "still_when_unchanged", "text_side_loads",
     }  # fmt: skip
     assert all(e.passed for e in evaluations if e.check_name not in ("enough_groups", "clusters_recur"))
     layouts = done.asset_materializations_for_node("umap_layouts")[0]

@@ -158,6 +158,17 @@ def test_what_has_no_text_side_is_undefined_and_says_so(made: Project) -> None:
     assert apart["value"].null_count() == 0
 
 
+def test_a_text_side_whose_files_are_missing_holds_up_nothing_else(made: Project) -> None:
+    cell = Cell(made, made.open(), "unseen", "biomedclip")
+    found = STEPS["text_embeddings"].run(cell, run_id="here")
+    check = found.checks["text_side_loads"]
+    assert not check.passed
+    assert "set COUNTERSTAIN_CHECKPOINT_DIR" in check.description
+    STEPS["zero_shot"].run(cell, run_id="here")
+    reason = "undefined: there are no vectors of texts: see text_embeddings"
+    assert scores(made, "biomedclip")["note"].to_list() == [reason]
+
+
 def test_a_changed_prompt_set_makes_its_answers_stale_and_no_others(made: Project, warehouse: Path) -> None:
     assert make(made, NAME, *ANALYSES) == []
     path = warehouse / "prompts" / "phantoms.toml"
