@@ -59,22 +59,22 @@ class Pairs:
         return str(rng.choice([shown, written, f"{shown}, {written}"]))
 
 
-def draw_pairs(n: int, seed: int, *, worded: float = 0.6, named: float = 0.85) -> Pairs:
-    """Draw ultrasound phantoms, a share of which has a word: mostly (`named`) that of its class, else any of them."""
+def draw_pairs(n: int, seed: int, *, worded: float = 0.6, named: float = 0.85, words: tuple[str, ...] = WORDS) -> Pairs:
+    """Draw ultrasound phantoms, a share of which has a word: mostly (`named`) that of its class, else any of `words`."""
     spec = PhantomSpec("ultrasound", n, SIDE_PX, lesion_contrast=1.0, images_per_group=1, seed=seed)
     rng = np.random.default_rng(seed)
-    pixels, labels, words = [], [], []
+    pixels, labels, written = [], [], []
     for index in range(n):
         phantom = draw_phantom(spec, index)
-        own, other = phantom.label.upper(), str(rng.choice(WORDS))
+        own, other = phantom.label.upper(), str(rng.choice(words))
         word = "" if rng.random() >= worded else own if rng.random() < named else other
         image = phantom.pixels
         if word:
             image, _ = burn_words(image, (word,), 1.0, rng, right=bool(rng.integers(2)), top=False)
         pixels.append(image)
         labels.append(phantom.label)
-        words.append(word)
-    return Pairs(np.stack(pixels), labels, words)
+        written.append(word)
+    return Pairs(np.stack(pixels), labels, written)
 
 
 def train(folder: Path, *, images: int = 1600, seed: int = 0, steps: int = STEPS) -> None:

@@ -16,7 +16,7 @@ from pipelines.sources import DataSet
 from store.texts import read_text_vectors, read_texts
 from tests.trained_clip import CLASS_NAMES, NAME, Pairs, draw_pairs
 
-IMAGES = 180
+IMAGES = 150
 
 
 def write_data_set(root: Path, pairs: Pairs) -> None:
@@ -36,9 +36,10 @@ def write_data_set(root: Path, pairs: Pairs) -> None:
 
 @pytest.fixture(scope="module")
 def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A warehouse in which unseen phantoms are registered; a word on half of them, of any class."""
+    """A warehouse in which unseen phantoms are registered; the name of any class on half of them."""
     folder = tmp_path_factory.mktemp("text side")
-    write_data_set(folder / "unseen", draw_pairs(IMAGES, seed=77, worded=0.5, named=0))
+    names = tuple(name.upper() for name in CLASS_NAMES)
+    write_data_set(folder / "unseen", draw_pairs(IMAGES, seed=77, worded=0.5, named=0, words=names))
     prompts = folder / "prompts"
     prompts.mkdir()
     (prompts / "phantoms.toml").write_text(
