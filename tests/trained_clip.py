@@ -60,7 +60,7 @@ class Pairs:
 
 
 def draw_pairs(n: int, seed: int, *, worded: float = 0.6, named: float = 0.85, words: tuple[str, ...] = WORDS) -> Pairs:
-    """Draw ultrasound phantoms, a share of which has a word: mostly (`named`) that of its class, else any of `words`."""
+    """Draw ultrasound phantoms, a share of which has a word: mostly that of its class, else any of `words`."""
     spec = PhantomSpec("ultrasound", n, SIDE_PX, lesion_contrast=1.0, images_per_group=1, seed=seed)
     rng = np.random.default_rng(seed)
     pixels, labels, written = [], [], []
