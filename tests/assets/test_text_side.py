@@ -16,6 +16,9 @@ from pipelines.sources import DataSet
 from store.texts import read_text_vectors, read_texts
 from tests.trained_clip import CLASS_NAMES, NAME, Pairs, draw_pairs
 
+# The model is trained first, a minute of one core that is free.
+pytestmark = pytest.mark.timeout(1800)
+
 IMAGES = 150
 
 

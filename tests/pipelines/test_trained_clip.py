@@ -12,6 +12,9 @@ from pipelines.encoders import load_encoder, load_text_encoder
 from pipelines.phantoms.marks import burn_words
 from tests.trained_clip import CLASS_NAMES, NAME, draw_pairs
 
+# The model is trained first, a minute of one core that is free.
+pytestmark = pytest.mark.timeout(1800)
+
 
 def test_it_knows_unseen_phantoms_and_believes_what_is_written_on_them(phantom_clip: Path) -> None:
     options = LoadOptions(phantom_clip)
