@@ -27,7 +27,7 @@ def write_data_set(root: Path, pairs: Pairs) -> None:
     root.mkdir(parents=True)
     with (root / "manifest.csv").open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["path", "label", "text_overlay", "overlay_text", "caption", "text:caption_2", "label:all"])
+        table.writerow(["path", "label", "text_overlay", "word", "caption", "text:caption_2", "label:all"])
         for i, (pixels, label, word) in enumerate(zip(pairs.pixels, pairs.labels, pairs.words, strict=True)):
             Image.fromarray(pixels).save(root / f"{i}.png")
             shown = f"ultrasound phantom, {label}"
@@ -99,7 +99,7 @@ def test_texts_are_prompts_and_captions_each_once(made: Project) -> None:
     # The two captions of an image are one kind, and none is read as background.
     assert captions["image_ids"].list.len().sum() > IMAGES
     backgrounds = set(made.open().frame("separability").collect()["target"])
-    assert {"label", "text_overlay", "overlay_text"} <= backgrounds
+    assert {"label", "text_overlay", "word"} <= backgrounds
     assert not any(":" in name for name in backgrounds)
     matrix = read_text_vectors(made.open(), NAME, "unseen")
     assert matrix is not None
@@ -119,7 +119,7 @@ def test_zero_shot_knows_unseen_phantoms_and_a_word_moves_its_answer(made: Proje
     assert clean["ci_low"] > 0.5  # of three classes, as often
     assert clean["value"] > of("text_overlay=true", "accuracy")["value"] + 0.1
     # What is written is what moves it.
-    by_word = of("overlay_text", "answer_shift")
+    by_word = of("word", "answer_shift")
     assert by_word["value"] > by_word["expected"] + 0.1
     assert by_word["p_value"] < 0.05
     predicted = made.open().frame("zero_shot_predictions").filter(pl.col("encoder") == NAME).collect()
