@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from analysis.report import ReportTables, render_report, telling_images
+from analysis.report import ReportTables, render_report, report_assets, report_tables, wanted_images
 from analysis.verdicts import verdicts
 from assets import display
 from assets.backgrounds import known_background
@@ -16,15 +16,6 @@ from store.results import write_results
 from store.runs import data_version, latest_runs
 from store.schema import FINDINGS
 
-_SHOWN = (
-    "umap_layouts", "layout_clusters", "svm_probes", "neighbor_audits", "leaderboard", "images", "encoder_agreement",
-    "calibration",
-)  # fmt: skip
-_TABLES = (
-    "probe_scores", "neighbor_audits", "neighbors", "leaderboard", "layouts", "layout_quality", "layout_associations",
-    "layout_clusters", "rejects", "findings", "encoder_agreement", "calibration",
-)  # fmt: skip
-
 
 def report_path(project: Project) -> Path:
     """Return where the report is written."""
@@ -32,7 +23,7 @@ def report_path(project: Project) -> Path:
 
 
 def _inputs(cell: Cell) -> dict[str, str]:
-    runs = latest_runs(cell.warehouse).filter(pl.col("asset").is_in(_SHOWN))
+    runs = latest_runs(cell.warehouse).filter(pl.col("asset").is_in(report_assets(requested=True)))
     columns = ("asset", "dataset", "encoder", "data_version")
     return {"/".join((a, d, e)): version for a, d, e, version in runs.select(columns).iter_rows()}
 
@@ -62,18 +53,19 @@ def _make(cell: Cell) -> Made:
 
 
 def _read(cell: Cell) -> ReportTables:
+    """Read what the report shows; of images, pictures only of those that it wants."""
     warehouse = cell.warehouse
-    frames = {name: warehouse.frame(name).collect() for name in _TABLES}
+    frames = {name: warehouse.frame(name).collect() for name in report_tables() if name not in ("images", "runs")}
     images = warehouse.frame("images")
-    wanted = telling_images(frames["neighbors"], frames["findings"])
+    frames |= {
+        "images": _without_names(cell, images.drop("thumbnail").collect()),
+        "runs": latest_runs(warehouse),
+    }
+    tables = ReportTables(frames)
+    wanted = wanted_images(tables)
     pictures = images.filter(pl.col("image_id").is_in([image_id for _, image_id in wanted]))
     rows = pictures.select("dataset", "image_id", "thumbnail").collect().iter_rows()
-    return ReportTables(
-        **frames,
-        images=_without_names(cell, images.drop("thumbnail").collect()),
-        runs=latest_runs(warehouse),
-        thumbnails={(dataset, image_id): picture for dataset, image_id, picture in rows},
-    )
+    return replace(tables, thumbnails={(dataset, image_id): picture for dataset, image_id, picture in rows})
 
 
 def _without_names(cell: Cell, images: pl.DataFrame) -> pl.DataFrame:
@@ -91,7 +83,7 @@ STEP = Step(
     group="findings",
     kinds=frozenset({"html", "lancedb"}),
     scope="all",
-    upstream=("images", "umap_layouts", "layout_clusters", "neighbor_audits", "leaderboard", "encoder_agreement"),
+    upstream=tuple(report_assets(requested=False)),
     code_version="1",
     inputs=_inputs,
     parameters=lambda _: {},

@@ -1,6 +1,9 @@
-"""The bias report: one HTML file that needs no network, no script and no other file."""
+"""The bias report: one HTML file that needs no network, no script and no other file.
 
-from analysis.report.render import render_report
-from analysis.report.tables import ReportTables, telling_images
+Its chapters are the files of `analysis.report.sections`: that package's words say how one is added.
+"""
 
-__all__ = ["ReportTables", "render_report", "telling_images"]
+from analysis.report.render import render_report, report_assets, report_tables, wanted_images
+from analysis.report.tables import ReportTables
+
+__all__ = ["ReportTables", "render_report", "report_assets", "report_tables", "wanted_images"]

@@ -27,7 +27,7 @@ def latest_runs(runs: pl.DataFrame) -> list[dict[str, Any]]:
 def seeds(tables: ReportTables) -> list[int]:
     """Return the seeds that any result was made with."""
     found: set[int] = set()
-    for frame in (tables.probe_scores, tables.neighbor_audits, tables.layout_quality):
+    for frame in (tables["probe_scores"], tables["neighbor_audits"], tables["layout_quality"]):
         if not frame.is_empty():
             found.update(frame["seed"].drop_nulls().unique())
     return sorted(found)

@@ -2,46 +2,74 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
-from analysis.evidence import format_interval, format_number, format_p
-from analysis.report.cells import cell_views
-from analysis.report.layouts import encoders_picture
-from analysis.report.pictures import agreement_picture, calibration_picture, leaderboard_picture
-from analysis.report.provenance import latest_runs, seeds, time_span
-from analysis.report.summary import BADGES, encoder_verdicts, in_words, overview
+from analysis.evidence import format_number, format_p
+from analysis.report.blocks import BADGES, Absent, Interval, PValue, Score, badge
+from analysis.report.provenance import time_span
+from analysis.report.section import CELLS_PLACE, CellPlace, Part, Section
+from analysis.report.sections import report_parts, report_sections
+from analysis.report.summary import encoder_verdicts, in_words, overview
+from analysis.report.tables import SEEN
+from analysis.verdicts import adjust_p_values
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from analysis.report.blocks import Block
     from analysis.report.tables import ReportTables
 
-_TABLES_OF = {
+# What the report reads for its head, beside what its sections name; what makes these.
+_OWN_TABLES = {
     "images": "images",
     "probe_scores": "svm_probes",
     "neighbor_audits": "neighbor_audits",
-    "layouts": "umap_layouts",
-    "leaderboard": "leaderboard",
     "findings": "bias_report",
+    "runs": "",
 }
-METRIC_NAMES = {
-    "cramers_v": "Cramér's V",
-    "confounder_agreement": "background agreement",
-    "confounder_agreement_by_k": "background agreement by k",
-    "bras": "BRAS",
-    "mari": "MaRI",
-    "croma_median": "CRoMa, median",
-    "croma_tail": "CRoMa, lowest tenth",
-    "croma_dominated": "CRoMa, share ≤ 0",
-    "ilisi": "iLISI",
-    "clisi": "cLISI",
-    "kbet": "kBET",
-    "pcr": "PCR",
-}
-COPIES_SHOWN = 20
-REJECTS_SHOWN = 40
+
+
+@dataclass(frozen=True)
+class _Chapter:
+    """A section as the template wants it."""
+
+    name: str
+    title: str
+    blocks: Sequence[Block]
+    level: int = 2
+
+
+def report_tables() -> list[str]:
+    """Return the names of all tables that the report reads."""
+    declared: list[Section | Part] = [*report_sections(), *report_parts()]
+    return list(dict.fromkeys([*_OWN_TABLES, *(name for each in declared for name in each.tables)]))
+
+
+def report_assets(*, requested: bool) -> list[str]:
+    """Return the assets that the report shows, without itself; those made only on request where `requested`."""
+    declared: list[Section | Part] = [*report_sections(), *report_parts()]
+    named = [*_OWN_TABLES.values(), *(each.asset for each in declared if requested or not each.requested)]
+    return [name for name in dict.fromkeys(named) if name not in ("", "bias_report")]
+
+
+def wanted_images(tables: ReportTables) -> list[tuple[str, str]]:
+    """Name the images that the report shows, so that a caller fetches no other thumbnail.
+
+    Parameters
+    ----------
+    tables
+        All but `ReportTables.thumbnails`.
+
+    Returns
+    -------
+    list
+        Data set and image id, each pair once, sorted.
+    """
+    prepared = _prepared(tables)
+    declared: list[Section | Part] = [*report_sections(), *report_parts()]
+    return sorted({key for each in declared for key in each.images(prepared)})
 
 
 def render_report(tables: ReportTables) -> str:
@@ -68,91 +96,87 @@ def render_report(tables: ReportTables) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": format_number, "p": format_p, "count": _count, "in_words": in_words}
-    environment.globals |= {"interval": format_interval}
-    if "row" in tables.findings.columns:
-        tables = replace(tables, findings=tables.findings.sort("dataset", "encoder", "row"))
-    cells = cell_views(tables)
+    environment.globals |= {"badge": badge, "score": _score, "interval": Interval, "p_value": PValue}
+    tables = _prepared(tables)
+    places = cell_places(tables)
+    cells = [_Cell(place, f"cell-{i}", tables) for i, place in enumerate(places)]
+    chapters = [(section, _chapter(section, tables)) for section in report_sections()]
+    images = tables["images"]
     return environment.get_template("report.html.jinja").render(
-        badges=BADGES,
-        metric_names=METRIC_NAMES,
         encoders=encoder_verdicts(tables),
         overview=overview(tables),
+        tones={verdict: tone for verdict, (tone, _, _) in BADGES.items()},
+        before=[chapter for section, chapter in chapters if chapter and section.place < CELLS_PLACE],
         cells=cells,
-        cell_anchors={(cell.dataset, cell.encoder): f"cell-{i}" for i, cell in enumerate(cells)},
-        boards=leaderboards(tables.leaderboard),
-        board_picture=leaderboard_picture(_drawn(tables.leaderboard), metric="macro F1"),
-        agreement_picture=agreement_picture(tables.encoder_agreement),
-        calibration_picture=calibration_picture(tables.calibration),
-        false_positives=_false_positives(tables.calibration),
-        copies=exact_copies(tables.images),
-        copies_shown=COPIES_SHOWN,
-        rejects=list(tables.rejects.head(REJECTS_SHOWN).iter_rows(named=True)),
-        n_rejects=tables.rejects.height,
-        side_by_side={
-            dataset: picture
-            for dataset in dict.fromkeys(cell.dataset for cell in cells)
-            if (picture := encoders_picture(tables, dataset)) is not None
-        },
-        n_images=tables.images.height,
-        datasets=sorted({cell.dataset for cell in cells}),
-        missing=[asset for name, asset in _TABLES_OF.items() if getattr(tables, name).is_empty()],
-        runs=latest_runs(tables.runs),
-        seeds=seeds(tables),
-        time_span=time_span(tables.runs),
+        after=[chapter for section, chapter in chapters if chapter and section.place >= CELLS_PLACE],
+        anchors={(cell.place.dataset, cell.place.encoder): cell.anchor for cell in cells},
+        n_images=images.height,
+        datasets=sorted({place.dataset for place in places}),
+        missing=_missing(tables, chapters, cells),
+        time_span=time_span(tables["runs"]),
         version=_version(),
     )
 
 
-def leaderboards(leaderboard: pl.DataFrame) -> dict[str, list[dict[str, Any]]]:
-    """Return per data set a row per encoder with its held-out scores under both protocols, best grouped F1 first."""
-    if leaderboard.is_empty():
-        return {}
-    boards: dict[str, list[dict[str, Any]]] = {}
-    held_out = leaderboard.filter(split="test").sort("dataset", "encoder")
-    for (dataset, encoder), rows in held_out.group_by("dataset", "encoder", maintain_order=True):
-        scores = {(row["protocol"], row["metric"]): row for row in rows.iter_rows(named=True)}
-        boards.setdefault(str(dataset), []).append({"encoder": encoder, "scores": scores})
-    for board in boards.values():
-        board.sort(key=_standing)
-    return boards
+class _Cell:
+    """One data set × encoder: its findings, and its parts."""
+
+    def __init__(self, place: CellPlace, anchor: str, tables: ReportTables) -> None:
+        self.place, self.anchor = place, anchor
+        findings = tables.of_cell("findings", place.dataset, place.encoder)
+        self.findings: list[dict[str, Any]] = list(findings.iter_rows(named=True))
+        made = [(part, part.make(tables, place)) for part in report_parts()]
+        self.missing = [part for part, blocks in made if not blocks and not part.requested]
+        self.parts = [
+            _Chapter(f"{anchor}-{part.name}", part.title, blocks or [Absent(part.what, part.asset)], level=3)
+            for part, blocks in made
+            if blocks or not part.requested
+        ]
 
 
-def _standing(row: dict[str, Any]) -> tuple[float, float]:
-    def value(protocol: str) -> float:
-        score = row["scores"].get((protocol, "macro_f1"))
-        return -score["value"] if score and score["value"] is not None else 1.0
-
-    return value("grouped"), value("published")
-
-
-def exact_copies(images: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return pictures that a data set holds more than once: uris, labels, and whether the labels disagree."""
-    if images.is_empty() or "content_hash" not in images.columns:
-        return []
-    copies = (
-        images.filter(pl.col("content_hash").is_not_null())
-        .sort("dataset", "uri")
-        .group_by("dataset", "content_hash", maintain_order=True)
-        .agg("uri", "label", disagree=pl.col("label").drop_nulls().n_unique() > 1)
-        .filter(pl.col("uri").list.len() > 1)
-    )
-    return list(copies.sort("disagree", descending=True, maintain_order=True).iter_rows(named=True))
+def cell_places(tables: ReportTables) -> list[CellPlace]:
+    """Return all cells by name, each with its standing among them."""
+    cells = tables.cells()
+    severest = sorted(cells, key=lambda cell: _severity(tables, *cell))
+    return [CellPlace(*cell, severity=severest.index(cell), cells=len(cells)) for cell in cells]
 
 
-def _false_positives(calibration: pl.DataFrame) -> dict[str, Any] | None:
-    """Sum up the tests of sets in which nothing is planted."""
-    if calibration.is_empty():
+def _severity(tables: ReportTables, dataset: str, encoder: str) -> tuple[int, int]:
+    findings = tables.of_cell("findings", dataset, encoder)
+    counts = [0 if findings.is_empty() else findings.filter(verdict=verdict).height for verdict in SEEN]
+    return -counts[0], -counts[1]
+
+
+def _prepared(tables: ReportTables) -> ReportTables:
+    """Put findings in their order, and adjust the audits' p-values over all cells of the report."""
+    frames = dict(tables.frames)
+    if "row" in tables["findings"].columns:
+        frames["findings"] = tables["findings"].sort("dataset", "encoder", "row")
+    frames["neighbor_audits"] = adjust_p_values(tables["neighbor_audits"])
+    return replace(tables, frames=frames)
+
+
+def _chapter(section: Section, tables: ReportTables) -> _Chapter | None:
+    blocks = section.make(tables)
+    if not blocks and (section.requested or not section.asset):
         return None
-    null = calibration.filter(pl.col("rejected").is_not_null(), strength=0)
-    tests = int(null["repetitions"].sum())
-    rejected = float(null.select(pl.col("rejected").dot("repetitions")).item()) if tests else 0.0
-    return {"tests": tests, "rate": rejected / tests} if tests else None
+    return _Chapter(section.name, section.title, blocks or [Absent(section.what, section.asset)])
 
 
-def _drawn(leaderboard: pl.DataFrame) -> pl.DataFrame:
-    if leaderboard.is_empty():
-        return leaderboard
-    return leaderboard.filter(pl.col("value").is_not_null(), split="test", metric="macro_f1")
+def _missing(
+    tables: ReportTables, chapters: Iterable[tuple[Section, _Chapter | None]], cells: Sequence[_Cell]
+) -> list[str]:
+    """Return the assets of which there is nothing at all, and of which some cell has nothing."""
+    own = [asset for name, asset in _OWN_TABLES.items() if asset and tables[name].is_empty()]
+    sections = [s.asset for s, chapter in chapters if chapter and isinstance(chapter.blocks[0], Absent)]
+    parts = [part.asset for part in report_parts() if not cells and not part.requested]
+    parts += [part.asset for cell in cells for part in cell.missing]
+    return list(dict.fromkeys([*own, *sections, *parts]))
+
+
+def _score(row: dict[str, Any], name: str, tone: str) -> Score:
+    value, expected = row[name], row[f"{name}_expected"]
+    return Score(value, row[f"{name}_ci_low"], row[f"{name}_ci_high"], expected, tone)
 
 
 def _count(value: int | None) -> str:

@@ -16,16 +16,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-# Verdict → class of its badge, mark, and the word in the overview.
-BADGES = {
-    "background leads": ("bad", "●", "leads"),
-    "background is visible": ("warn", "◐", "visible"),
-    "no sign of the background": ("good", "○", "no sign"),
-    "cannot be told": ("unknown", "?", "cannot tell"),
-    "reads the label": ("good", "●", "reads it"),
-    "reads label or background": ("warn", "◐", "entangled"),
-    "no better than chance": ("unknown", "○", "chance"),
-}
 _REMEDIES = {
     "text_overlay": "Crop or mask the burned-in words, encode again, and compare the scores.",
     "overlay_text": "Crop or mask the burned-in words, encode again, and compare the scores.",
@@ -54,13 +44,13 @@ class Overview:
 
 def encoder_verdicts(tables: ReportTables) -> list[EncoderVerdict]:
     """Sum up the findings of every encoder, the one most led by backgrounds first."""
-    if tables.findings.is_empty():
+    if tables["findings"].is_empty():
         return []
     verdicts = [
         _encoder_verdict(str(name), rows, tables)
-        for (name,), rows in tables.findings.sort("encoder", maintain_order=True).group_by(
-            "encoder", maintain_order=True
-        )
+        for (name,), rows in tables["findings"]
+        .sort("encoder", maintain_order=True)
+        .group_by("encoder", maintain_order=True)
     ]
     order = ("bad", "warn", "unknown", "good")
     return sorted(verdicts, key=lambda verdict: (order.index(verdict.badge), verdict.encoder))
@@ -68,9 +58,9 @@ def encoder_verdicts(tables: ReportTables) -> list[EncoderVerdict]:
 
 def overview(tables: ReportTables) -> Overview:
     """Arrange all findings in a grid, encoders together."""
-    if tables.findings.is_empty():
+    if tables["findings"].is_empty():
         return Overview([], [])
-    findings = tables.findings
+    findings = tables["findings"]
     attributes = findings.filter(pl.col("confounder").is_not_null())
     # Those that lead most often first, so that a wide grid is read from the left.
     counts = [(pl.col("verdict") == verdict).sum().alias(verdict) for verdict in SEEN]
@@ -163,9 +153,9 @@ def _untangle(dataset: str, encoder: str, tables: ReportTables) -> str:
 
 def _grouped_scores(encoder: str, tables: ReportTables) -> list[str]:
     """Say which figure to quote, where the published one is flattered."""
-    if tables.probe_scores.is_empty():
+    if tables["probe_scores"].is_empty():
         return []
-    summary = tables.probe_scores.filter(
+    summary = tables["probe_scores"].filter(
         pl.col("fold").is_null(), encoder=encoder, target="label", split="cv", stratum="all", metric="balanced_accuracy"
     )
     remedies = []

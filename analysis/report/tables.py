@@ -18,8 +18,8 @@ SHEETS = 2
 SEEN = ("background leads", "background is visible")
 
 
-def _nothing() -> pl.DataFrame:
-    return pl.DataFrame()
+# Whose rows make a data set × encoder known.
+_OF_CELLS = ("findings", "probe_scores", "neighbor_audits", "neighbors", "leaderboard", "layouts")
 
 
 @dataclass(frozen=True)
@@ -28,75 +28,42 @@ class ReportTables:
 
     Attributes
     ----------
-    findings
-        Of `analysis.verdicts.verdicts`.
-    probe_scores, neighbor_audits, neighbors, leaderboard, layouts, layout_quality, layout_associations,
-    layout_clusters, rejects, runs, encoder_agreement
-        The tables of these names.
-    calibration
-        The table of this name; made on request, and nothing is said of it where it is empty.
-    images
-        The table of this name without pictures: at least ``dataset``, ``image_id``, ``uri`` and ``label``. Of the
-        other columns ``content_hash`` finds copies, and background columns and ``attributes`` colour layouts.
+    frames
+        By the table's name: those that `report_tables` names. ``findings`` is of `analysis.verdicts.verdicts`;
+        ``images`` has at least ``dataset``, ``image_id``, ``uri`` and ``label``, and no pictures: of the other columns
+        ``content_hash`` finds copies, and background columns and ``attributes`` colour layouts.
     thumbnails
-        JPEG or PNG by data set and image id, of the images that `telling_images` names.
+        JPEG or PNG by data set and image id, of the images that `wanted_images` names.
     """
 
-    findings: pl.DataFrame = field(default_factory=_nothing)
-    probe_scores: pl.DataFrame = field(default_factory=_nothing)
-    neighbor_audits: pl.DataFrame = field(default_factory=_nothing)
-    neighbors: pl.DataFrame = field(default_factory=_nothing)
-    leaderboard: pl.DataFrame = field(default_factory=_nothing)
-    layouts: pl.DataFrame = field(default_factory=_nothing)
-    layout_quality: pl.DataFrame = field(default_factory=_nothing)
-    layout_associations: pl.DataFrame = field(default_factory=_nothing)
-    layout_clusters: pl.DataFrame = field(default_factory=_nothing)
-    images: pl.DataFrame = field(default_factory=_nothing)
-    rejects: pl.DataFrame = field(default_factory=_nothing)
-    runs: pl.DataFrame = field(default_factory=_nothing)
-    encoder_agreement: pl.DataFrame = field(default_factory=_nothing)
-    calibration: pl.DataFrame = field(default_factory=_nothing)
+    frames: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     thumbnails: Mapping[tuple[str, str], bytes] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> pl.DataFrame:
+        """Return the table `name`, without a row or column where there is none."""
+        return self.frames.get(name, pl.DataFrame())
 
     def cells(self) -> list[tuple[str, str]]:
         """Return data set and encoder of every cell that some table knows."""
         known: set[tuple[str, str]] = set()
-        for frame in (
-            self.findings,
-            self.probe_scores,
-            self.neighbor_audits,
-            self.neighbors,
-            self.leaderboard,
-            self.layouts,
-        ):
+        for frame in map(self.__getitem__, _OF_CELLS):
             if not frame.is_empty():
                 known.update(frame.select("dataset", "encoder").unique().iter_rows())
         return sorted(known)
 
     def of_dataset(self, name: str, dataset: str) -> pl.DataFrame:
         """Return one data set's rows of the table `name`; no rows where there is no such table yet."""
-        frame: pl.DataFrame = getattr(self, name)
+        frame = self[name]
         return frame if frame.is_empty() else frame.filter(dataset=dataset)
 
     def of_cell(self, name: str, dataset: str, encoder: str) -> pl.DataFrame:
         """Return one cell's rows of the table `name`; no rows where there is no such table yet."""
-        frame: pl.DataFrame = getattr(self, name)
+        frame = self[name]
         return frame if frame.is_empty() else frame.filter(dataset=dataset, encoder=encoder)
 
 
 def telling_images(neighbors: pl.DataFrame, findings: pl.DataFrame) -> list[tuple[str, str]]:
-    """Name the images that the report shows, so that a caller fetches no other thumbnail.
-
-    Parameters
-    ----------
-    neighbors, findings
-        As in `ReportTables`.
-
-    Returns
-    -------
-    list
-        Data set and image id, each pair once, sorted.
-    """
+    """Name the images with telling neighbours, and these, by data set and image id, each pair once, sorted."""
     if neighbors.is_empty():
         return []
     wanted: set[tuple[str, str]] = set()

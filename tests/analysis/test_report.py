@@ -2,7 +2,7 @@ import io
 import itertools
 import json
 import re
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from importlib import resources
@@ -16,7 +16,8 @@ from analysis.audits import run_audits
 from analysis.figures import SHOWN_METRICS
 from analysis.neighbors import cosine_neighbors
 from analysis.probes import probe
-from analysis.report import ReportTables, render_report, telling_images
+from analysis.report import ReportTables, render_report, report_tables, wanted_images
+from analysis.report.tables import telling_images
 from analysis.verdicts import verdicts
 from tests import worlds
 
@@ -125,7 +126,6 @@ def cell(dataset, encoder, world, *, n_layouts=6):
 def assemble(cells, images):
     frames = {name: pl.concat(part[name] for part in cells) for name in cells[0]}
     findings = verdicts(frames["probe_scores"], frames["neighbor_audits"])
-    wanted = telling_images(frames["neighbors"], findings)
     runs = pl.DataFrame(
         [
             {
@@ -145,14 +145,12 @@ def assemble(cells, images):
         ]
     )
     rejects = pl.DataFrame({"dataset": ["us"], "uri": [f"bad/{HOSTILE}.png"], "reason": [HOSTILE]})
-    return ReportTables(
-        **frames,
-        findings=findings,
-        images=images,
-        rejects=rejects,
-        runs=runs,
-        thumbnails={key: jpeg(i) for i, key in enumerate(wanted)},
-    )
+    tables = ReportTables(frames | {"findings": findings, "images": images, "rejects": rejects, "runs": runs})
+    return replace(tables, thumbnails={key: jpeg(i) for i, key in enumerate(wanted_images(tables))})
+
+
+def changed(tables, **frames):
+    return replace(tables, frames={**tables.frames, **frames})
 
 
 def images_of(dataset, world):
@@ -191,7 +189,7 @@ def test_the_verdict_comes_first_and_in_words(document, tables):
     assert "Separates images by burned-in words before the label" in words
     assert words.index("Separates images by") < words.index("Methods Probe")
     assert "Crop or mask the burned-in words" in words
-    for sentence in tables.findings["sentence"]:
+    for sentence in tables["findings"]["sentence"]:
         assert " ".join(sentence.split()) in words
 
 
@@ -199,14 +197,14 @@ def test_numbers_are_those_of_the_tables(document, tables):
     def written(row, value, low, high):
         return f"{row[value]:.2f} [{row[low]:.2f}, {row[high]:.2f}]"
 
-    finding = tables.findings.row(1, named=True)
+    finding = tables["findings"].row(1, named=True)
     for name in ("decodability", "agreement"):
         shown = written(finding, name, f"{name}_ci_low", f"{name}_ci_high")
         assert f"{shown} vs {finding[f'{name}_expected']:.2f}" in document.words
     assert written(finding, "robustness_index", "robustness_ci_low", "robustness_ci_high") in document.words
-    held_out = tables.leaderboard.filter(pl.col("metric").is_in(["macro_f1", "accuracy"]), split="test")
+    held_out = tables["leaderboard"].filter(pl.col("metric").is_in(["macro_f1", "accuracy"]), split="test")
     assert held_out.height == 4
-    strata = tables.probe_scores.filter(
+    strata = tables["probe_scores"].filter(
         pl.col("fold").is_null(), target="label", protocol="grouped", split="cv", metric="accuracy"
     )
     assert strata.height == 4
@@ -214,7 +212,7 @@ def test_numbers_are_those_of_the_tables(document, tables):
         assert written(row, "value", "ci_low", "ci_high") in document.words
     by_value = strata.filter(pl.col("stratum") != "all")["value"]
     assert f"{by_value.max() - by_value.min():.2f} intervals" in document.words
-    for row in tables.neighbor_audits.filter(pl.col("ci_low").is_not_null()).iter_rows(named=True):
+    for row in tables["neighbor_audits"].filter(pl.col("ci_low").is_not_null()).iter_rows(named=True):
         chance = "–" if row["expected"] is None else f"{row['expected']:.2f}"
         foremost = row["metric"] in SHOWN_METRICS
         between = " vs " if foremost else " "
@@ -224,18 +222,16 @@ def test_numbers_are_those_of_the_tables(document, tables):
 def test_text_from_data_is_only_text(tables):
     world = worlds.background_only()
     hostile = {"us": HOSTILE, "enc": f"e{HOSTILE}"}
-    changed = {}
-    for field in fields(ReportTables):
-        frame = getattr(tables, field.name)
-        if isinstance(frame, pl.DataFrame):
-            names = [pl.col(c).replace(hostile) for c in ("dataset", "encoder") if c in frame.columns]
-            texts = [pl.lit(HOSTILE).alias(c) for c in ("sentence", "note") if c in frame.columns]
-            confounders = [pl.col(c).replace({"text_overlay": HOSTILE}) for c in ("confounder",) if c in frame.columns]
-            changed[field.name] = frame.with_columns(*names, *texts, *confounders)
-    changed["images"] = images_of(HOSTILE, world).with_columns(label=pl.lit(HOSTILE), text_overlay=pl.lit(HOSTILE))
-    scores = changed["probe_scores"]
-    changed["probe_scores"] = scores.with_columns(pl.col("stratum").str.replace("breast", HOSTILE, literal=True))
-    document = Document(render_report(ReportTables(**changed)))
+    frames = {}
+    for name, frame in tables.frames.items():
+        names = [pl.col(c).replace(hostile) for c in ("dataset", "encoder") if c in frame.columns]
+        texts = [pl.lit(HOSTILE).alias(c) for c in ("sentence", "note") if c in frame.columns]
+        confounders = [pl.col(c).replace({"text_overlay": HOSTILE}) for c in ("confounder",) if c in frame.columns]
+        frames[name] = frame.with_columns(*names, *texts, *confounders)
+    frames["images"] = images_of(HOSTILE, world).with_columns(label=pl.lit(HOSTILE), text_overlay=pl.lit(HOSTILE))
+    strata = pl.col("stratum").str.replace("breast", HOSTILE, literal=True)
+    frames["probe_scores"] = frames["probe_scores"].with_columns(strata)
+    document = Document(render_report(ReportTables(frames)))
     assert document.all("script") == []
     assert all(image["src"].startswith("data:image/") for image in document.all("img"))
     assert not any(name.startswith("on") for _, attributes in document.tags for name in attributes)
@@ -295,7 +291,7 @@ def test_copies_whose_labels_disagree_come_first(tables):
             "label": ["benign", "benign", "benign", "malignant"],
         }
     )
-    words = Document(render_report(ReportTables(images=images))).words
+    words = Document(render_report(ReportTables({"images": images}))).words
     assert "2 pictures are" in words
     assert words.index("benign malignant labels disagree") < words.index("benign benign")
 
@@ -315,14 +311,12 @@ def test_an_empty_store_gives_a_report_that_says_what_is_missing():
     assert document.all("img") == []
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(ReportTables)])
+@pytest.mark.parametrize("name", report_tables())
 def test_any_table_may_be_missing(tables, name):
-    frame = getattr(tables, name)
-    empty = {} if name == "thumbnails" else frame.clear()
     # Drawn only where a picture needs what is missing.
     drawn = name in ("findings", "images", "layout_quality")
-    base = tables if drawn else replace(tables, layouts=tables.layouts.clear(), thumbnails={})
-    words = Document(render_report(replace(base, **{name: empty}))).words
+    base = tables if drawn else replace(changed(tables, layouts=tables["layouts"].clear()), thumbnails={})
+    words = Document(render_report(changed(base, **{name: tables[name].clear()}))).words
     missing = {
         "layouts": "No layouts yet: materialize umap_layouts",
         "probe_scores": "No scores of the label yet: materialize svm_probes",
@@ -336,30 +330,28 @@ def test_any_table_may_be_missing(tables, name):
 
 
 def test_a_cell_without_backgrounds_says_so(tables):
-    scores = tables.probe_scores.filter(target="label", stratum="all")
-    audits = tables.neighbor_audits.filter(pl.col("confounder").is_null())
-    changed = replace(
-        tables, probe_scores=scores, neighbor_audits=audits, findings=verdicts(scores, audits), thumbnails={}
-    )
-    words = Document(render_report(changed)).words
+    scores = tables["probe_scores"].filter(target="label", stratum="all")
+    audits = tables["neighbor_audits"].filter(pl.col("confounder").is_null())
+    cut = changed(tables, probe_scores=scores, neighbor_audits=audits, findings=verdicts(scores, audits))
+    words = Document(render_report(replace(cut, thumbnails={}))).words
     assert "no background is on record to check it against" in words
     assert "No background is on record to split the score by" in words
 
 
 def test_findings_keep_their_order_whatever_the_order_of_rows(tables, html):
-    findings = tables.findings.with_row_index("row")
-    assert render_report(replace(tables, findings=findings.reverse())) == html
+    findings = tables["findings"].with_row_index("row")
+    assert render_report(changed(tables, findings=findings.reverse())) == html
 
 
 def test_telling_images_are_those_misled_by_what_leads(tables):
-    wanted = telling_images(tables.neighbors, tables.findings)
+    wanted = telling_images(tables["neighbors"], tables["findings"])
     assert wanted == sorted(set(wanted))
     assert {dataset for dataset, _ in wanted} == {"us"}
     assert 5 <= len(wanted) <= 4 * 7
-    assert telling_images(tables.neighbors.clear(), tables.findings) == []
+    assert telling_images(tables["neighbors"].clear(), tables["findings"]) == []
     assert telling_images(pl.DataFrame(), pl.DataFrame()) == []
-    harmless = tables.neighbors.with_columns(same_label=pl.lit(True))
-    assert telling_images(harmless, tables.findings) == []
+    harmless = tables["neighbors"].with_columns(same_label=pl.lit(True))
+    assert telling_images(harmless, tables["findings"]) == []
 
 
 def test_two_data_sets_by_three_encoders_stay_small():
