@@ -55,9 +55,9 @@ _METHODS = (
             "<i>Leads</i>: neighbours follow the background (adjusted p below 0.05), all of the robustness index's "
             "interval is below one half, and its agreement beyond chance is no less than the label's. <i>Visible</i>: "
             "decodable (the interval above guessing even when stretched by half, as it leaves out the choice of "
-            "training images), or neighbours follow it. <i>No sign</i>: neither, and the interval excludes a strong effect. "
-            "<i>Cannot be told</i>: anything else, among it a background that can be read off but would be by way of a "
-            "label that goes along with it."
+            "training images), or neighbours follow it. <i>No sign</i>: neither, and the interval excludes a strong "
+            "effect. <i>Cannot be told</i>: anything else, among it a background that can be read off but would be by "
+            "way of a label that goes along with it."
         ),
     ),
     (
