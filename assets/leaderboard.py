@@ -9,7 +9,7 @@ from assets.step import Cell, Made, Step
 from pipelines.encoders import encoder_specs
 from store.results import write_results
 from store.runs import data_version, latest_runs
-from store.schema import LEADERBOARD, CounterstainError
+from store.schema import EXPOSURE, LEADERBOARD, CounterstainError
 
 
 def probe_versions(cell: Cell) -> dict[str, str]:
@@ -37,11 +37,13 @@ def _make(cell: Cell) -> Made:
     columns = [name for name in LEADERBOARD.schema.names if name != "row"]
     write_results(cell.warehouse, LEADERBOARD, ranked.select(columns))
     shown = ranked.filter((pl.col("split") == "test") & (pl.col("metric") == "macro_f1"))
-    shown = shown.join(_seen(cell), on=["dataset", "encoder"], how="left")
+    exposure = _exposure(cell, ranked)
+    write_results(cell.warehouse, EXPOSURE, exposure)
+    shown = shown.join(exposure, on=["dataset", "encoder"], how="left")
     return Made(
         rows=ranked.height,
         data_version=data_version(cell.warehouse, "leaderboard"),
-        tables=("leaderboard",),
+        tables=("leaderboard", "exposure"),
         summary={"cells": ranked.select("dataset", "encoder").n_unique()},
         metadata={
             "macro F1 on held-out images": display.picture(leaderboard_figure(shown, metric="macro F1"), "Leaderboard"),
@@ -53,14 +55,14 @@ def _make(cell: Cell) -> Made:
     )
 
 
-def _seen(cell: Cell) -> pl.DataFrame:
-    """Return, for each registered data set and encoder, what of the one the other's training touched, or null."""
-    registered = cell.warehouse.frame("datasets").select("dataset", "reader").collect().rows()
-    rows = [
-        (dataset, name, spec.exposure.get(reader, spec.exposure.get(dataset)))
-        for dataset, reader in registered
-        for name, spec in encoder_specs().items()
-    ]
+def _exposure(cell: Cell, ranked: pl.DataFrame) -> pl.DataFrame:
+    """Return, for each data set and encoder that is ranked, what of the one the other's training touched, or null."""
+    readers = dict(cell.warehouse.frame("datasets").select("dataset", "reader").collect().rows())
+    specs = encoder_specs()
+    rows = []
+    for dataset, encoder in ranked.select("dataset", "encoder").unique(maintain_order=True).iter_rows():
+        exposure = specs[encoder].exposure if encoder in specs else {}
+        rows.append((dataset, encoder, exposure.get(readers.get(dataset, ""), exposure.get(dataset))))
     return pl.DataFrame(rows, {"dataset": pl.String, "encoder": pl.String, "seen": pl.String}, orient="row")
 
 
@@ -81,7 +83,7 @@ STEP = Step(
     kinds=frozenset({"polars", "lancedb"}),
     scope="all",
     upstream=("svm_probes",),
-    code_version="3",
+    code_version="4",
     inputs=probe_versions,
     parameters=lambda _: {},
     make=_make,

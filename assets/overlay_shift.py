@@ -6,6 +6,7 @@ import polars as pl
 
 from analysis.arrays import encode as encode_column
 from analysis.figures import image_grid_figure
+from analysis.neighbors import unit_vectors
 from analysis.shifts import SHIFT, References, measure_shift, reference_distances
 from assets import display
 from assets.covering import identifying_boxes
@@ -21,13 +22,15 @@ from pipelines.wanted import Wanted
 from store.images import read_metadata
 from store.results import write_results
 from store.runs import data_version
-from store.schema import OVERLAY_SHIFT, CounterstainError
+from store.schema import OVERLAY_SHIFT, OVERLAY_SHIFT_EXAMPLES, CounterstainError
 
 # Images with words, and as many without any overlay, that are changed.
 IMAGES = 32
 # Encoding the same pixels twice differs by rounding alone.
 MAX_NOISE = 1e-3
 SHEET_IMAGES = 4
+# Images with words, and without, whose pictures are kept for the report: those that moved most.
+EXAMPLES = 3
 
 
 def _parameters(cell: Cell) -> dict[str, object]:
@@ -47,6 +50,7 @@ def _make(cell: Cell) -> Made:
     # Their pictures are of the image itself, with what may identify someone on it.
     hidden = identifying_boxes(cell)
     shown = [one for one in changed if one.image_id not in hidden]
+    write_results(cell.warehouse, OVERLAY_SHIFT_EXAMPLES, _examples(features, shown), **names)
     removed = [one for one in shown if "text removed" in one.pictures]
     planted = [one for one in shown if "text removed" not in one.pictures]
     if planted:
@@ -56,7 +60,7 @@ def _make(cell: Cell) -> Made:
     return Made(
         rows=rows.height,
         data_version=data_version(cell.warehouse, "overlay_shift", **names),
-        tables=("overlay_shift",),
+        tables=("overlay_shift", "overlay_shift_examples"),
         summary={
             f"{intervention}: {metric}": value
             for intervention, metric, value in rows.select("intervention", "metric", "value").iter_rows()
@@ -149,6 +153,31 @@ def _rows(
     return pl.DataFrame(rows, schema=columns, orient="row")
 
 
+def _examples(features: Features, changed: list[Changed]) -> pl.DataFrame:
+    """Return the images that moved most, among those with words and among those without, each as it was changed."""
+    row_of = {image_id: i for i, image_id in enumerate(features.images["image_id"])}
+    rows = []
+    for one in changed:
+        before = unit_vectors(features.vectors[[row_of[one.image_id]]])
+        shifts = {
+            name: float(max(0, 1 - (unit_vectors(vector[None]) @ before.T).item()))
+            for name, vector in one.vectors.items()
+        }
+        most = max(shift for name, shift in shifts.items() if not name.startswith("placebo"))
+        rows.append((most, "text removed" in one.vectors, one, shifts))
+    rows.sort(key=lambda row: (-row[0], row[2].image_id))
+    chosen = [row for with_words in (True, False) for row in [r for r in rows if r[1] == with_words][:EXAMPLES]]
+    return pl.DataFrame(
+        [
+            (one.image_id, name, shifts[name], one.pictures[name])
+            for _, _, one, shifts in chosen
+            for name in one.pictures
+        ],
+        {"image_id": pl.String, "intervention": pl.String, "shift": pl.Float64, "picture": pl.Binary},
+        orient="row",
+    )
+
+
 def _sheet(cell: Cell, changed: list[Changed], *, images_across: int) -> dg.MarkdownMetadataValue:
     """Draw some images, each before and after what was done to it."""
     shown = changed[:SHEET_IMAGES]
@@ -168,7 +197,7 @@ STEP = Step(
     kinds=frozenset({"torch", "lancedb"}),
     scope="cell",
     upstream=("overlays", "duplicates", "embeddings"),
-    code_version="2",
+    code_version="3",
     inputs=embeddings_version,
     parameters=_parameters,
     make=_make,

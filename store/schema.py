@@ -405,6 +405,15 @@ OVERLAY_SHIFT = _result_table(
         pa.field("seed", pa.int64()),
     ],
 )
+OVERLAY_SHIFT_EXAMPLES = _result_table(
+    "overlay_shift_examples",
+    [
+        pa.field("image_id", pa.string()),
+        pa.field("intervention", pa.string()),
+        pa.field("shift", pa.float64()),  # cosine distance of the image as stored and as changed
+        pa.field("picture", pa.binary()),  # a small PNG; none of an image with what may identify someone
+    ],
+)
 NEIGHBOR_AUDIT_VALUES = _result_table(
     "neighbor_audit_values",
     [
@@ -472,6 +481,14 @@ CALIBRATION = _result_table(
         pa.field("mean_expected", pa.float64()),
         pa.field("undefined", pa.float64()),  # share of sets without p (or value); not among the repetitions
         pa.field("seed", pa.int64()),
+    ],
+    partition=(),
+)
+# What an encoder's training touched of a data set: a score on images like those trained on says less.
+EXPOSURE = _result_table(
+    "exposure",
+    [
+        pa.field("seen", pa.string()),  # data set | modality | unknown (nobody says); null: neither, as far as is known
     ],
     partition=(),
 )
@@ -705,11 +722,11 @@ SEPARABILITY = _result_table(
 TABLES: Mapping[str, TableSpec] = {
     t.name: t
     for t in (
-        DATASETS, IMAGES, REJECTS, OVERLAYS, IMAGE_ATTRIBUTES, DUPLICATES, OVERLAY_SHIFT, CORRECTIONS,
-        IMPORTED_ENCODERS, LAYOUTS, LAYOUT_QUALITY, LAYOUT_CLUSTERS,
+        DATASETS, IMAGES, REJECTS, OVERLAYS, IMAGE_ATTRIBUTES, DUPLICATES, OVERLAY_SHIFT, OVERLAY_SHIFT_EXAMPLES,
+        CORRECTIONS, IMPORTED_ENCODERS, LAYOUTS, LAYOUT_QUALITY, LAYOUT_CLUSTERS,
         LAYOUT_CLUSTER_MEMBERS, LAYOUT_ASSOCIATIONS, PROBE_SCORES, PROBE_PREDICTIONS, NEIGHBORS, NEIGHBOR_AUDITS,
-        NEIGHBOR_AUDIT_VALUES, TELLING_NEIGHBORS, NEAR_DUPLICATES, ENCODER_AGREEMENT, CALIBRATION, LEADERBOARD,
-        ENCODER_CONTRASTS, PUBLISHED_COMPARISON, FINDINGS, NAMED_VIEWS, RUNS, TEXTS, ZERO_SHOT_SCORES,
+        NEIGHBOR_AUDIT_VALUES, TELLING_NEIGHBORS, NEAR_DUPLICATES, ENCODER_AGREEMENT, CALIBRATION, EXPOSURE,
+        LEADERBOARD, ENCODER_CONTRASTS, PUBLISHED_COMPARISON, FINDINGS, NAMED_VIEWS, RUNS, TEXTS, ZERO_SHOT_SCORES,
         ZERO_SHOT_PREDICTIONS, ZERO_SHOT_RELIABILITY, RETRIEVAL_SCORES, RETRIEVAL_RANKS, SEPARABILITY,
     )
 }  # fmt: skip

@@ -9,11 +9,13 @@ from analysis.figures.contact_sheet import SheetRow, Tile, neighbors_figure
 from analysis.figures.contrasts import contrast_figure
 from analysis.figures.encoder_agreement import agreement_figure
 from analysis.figures.image_grid import image_grid_figure
+from analysis.figures.layout_grids import layout_grids_figure
 from analysis.figures.layouts import encoders_figure, layout_figure
 from analysis.figures.leaderboard import leaderboard_figure
 from analysis.figures.marked_images import Found, MarkedImage, marked_images_figure
 from analysis.figures.over_prediction import over_prediction_figure
 from analysis.figures.reliability import reliability_figure
+from analysis.figures.shifts import shift_figure
 
 __all__ = [
     "SHOWN_METRICS",
@@ -31,9 +33,11 @@ __all__ = [
     "encoders_figure",
     "image_grid_figure",
     "layout_figure",
+    "layout_grids_figure",
     "leaderboard_figure",
     "marked_images_figure",
     "neighbors_figure",
     "over_prediction_figure",
     "reliability_figure",
+    "shift_figure",
 ]

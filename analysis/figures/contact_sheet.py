@@ -54,7 +54,9 @@ class SheetRow:
     neighbors: tuple[Tile, ...]
 
 
-def neighbors_figure(rows: Sequence[SheetRow], *, title: str, background: str = "the background") -> bytes:
+def neighbors_figure(
+    rows: Sequence[SheetRow], *, title: str, background: str = "the background", query: str = "query"
+) -> bytes:
     """Draw each query with its neighbours in a row.
 
     Parameters
@@ -65,6 +67,8 @@ def neighbors_figure(rows: Sequence[SheetRow], *, title: str, background: str = 
         Heading, taken literally.
     background
         The attribute that `Tile.shares_confounder` is about, for the legend.
+    query
+        What stands above the first image of a row.
 
     Returns
     -------
@@ -85,7 +89,7 @@ def neighbors_figure(rows: Sequence[SheetRow], *, title: str, background: str = 
     axes = figure.subplots(len(rows), across, squeeze=False)
     for i, row in enumerate(rows):
         for panel, tile in zip(axes[i], (row.query, *row.neighbors), strict=False):
-            _panel(panel, tile, is_query=tile is row.query)
+            _panel(panel, tile, heading=query if tile is row.query else None)
         for panel in axes[i, 1 + len(row.neighbors) :]:
             panel.set_axis_off()
     figure.suptitle(shorten(title, int(width * 10)), fontsize=12, color=INK, parse_math=False)
@@ -94,15 +98,15 @@ def neighbors_figure(rows: Sequence[SheetRow], *, title: str, background: str = 
     return to_png(figure)
 
 
-def _panel(axes: Axes, tile: Tile, *, is_query: bool) -> None:
+def _panel(axes: Axes, tile: Tile, *, heading: str | None) -> None:
     axes.imshow(decode(tile.image), cmap="gray", vmin=0, vmax=255)
     axes.set_xticks([])
     axes.set_yticks([])
     caption = "\n".join(shorten(line, 20) for line in tile.caption.split("\n")[:2])
     axes.set_xlabel(caption, fontsize=7.5, color=INK, parse_math=False)
-    if is_query:
+    if heading is not None:
         colour, dash, weight = INK, "-", 1.0
-        axes.set_title("query", fontsize=8, color=INK, pad=2)
+        axes.set_title(heading, fontsize=8, color=INK, pad=2)
     else:
         colour, dash = _FRAMES[_shared(tile)]
         weight = 2.8

@@ -35,7 +35,7 @@ Form = Literal["png", "svg", "pdf"]
 
 
 @dataclass(frozen=True)
-class _Category:
+class Category:
     """Values drawn alike, what the legend calls them, and how they are drawn."""
 
     values: tuple[str | None, ...]
@@ -78,7 +78,7 @@ def layout_figure(frame: pl.DataFrame, *, colour_by: str, title: str, form: Form
     columns = frame["min_dist"].unique().sort().to_list()
     frame = frame.with_columns(frame[colour_by].cast(pl.String).alias("_name"))
     # Every image is in every panel: the legend counts images, not rows.
-    categories = _categories(frame["_name"], frame.select("n_neighbors", "min_dist").n_unique())
+    categories = categorise(frame["_name"], frame.select("n_neighbors", "min_dist").n_unique())
     side = 3.4 if len(rows) * len(columns) <= 6 else 2.1
     figure = new_figure(side * len(columns) + 2.2, side * len(rows) + 0.7)
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
@@ -120,7 +120,7 @@ def encoders_figure(frame: pl.DataFrame, *, colour_by: str, title: str, form: Fo
     require_columns(frame, "image_id", "encoder", "x", "y", colour_by)
     encoders = frame["encoder"].unique().sort().to_list()
     frame = frame.with_columns(frame[colour_by].cast(pl.String).alias("_name"))
-    categories = _categories(frame["_name"], len(encoders))
+    categories = categorise(frame["_name"], len(encoders))
     down = math.ceil(len(encoders) / ENCODERS_ACROSS)
     across = math.ceil(len(encoders) / down)
     figure = new_figure(3.2 * across + 2.2, 3.4 * down + 0.7)
@@ -152,26 +152,26 @@ def _turned(layout: pl.DataFrame, target: pl.DataFrame) -> pl.DataFrame:
     return layout.with_columns(x=pl.Series(x), y=pl.Series(y))
 
 
-def _categories(names: pl.Series, panels: int) -> list[_Category]:
+def categorise(names: pl.Series, panels: int) -> list[Category]:
     """Choose how every value is drawn; counts are per panel."""
     counted = names.drop_nulls().value_counts(name="count").with_columns(pl.col("count") // panels)
     counted = counted.sort("count", "_name", descending=[True, False])
     kept = len(counted) if len(counted) <= MAX_CATEGORIES else MAX_CATEGORIES - 1
     # By name, so that a class keeps its colour from one encoder's figure to the next.
     categories = [
-        _Category((name,), shorten(name, 24), count, PALETTE[i % len(PALETTE)], MARKERS[i])
+        Category((name,), shorten(name, 24), count, PALETTE[i % len(PALETTE)], MARKERS[i])
         for i, (name, count) in enumerate(counted.head(kept).sort("_name").iter_rows())
     ]
     rest = counted.slice(kept)
     if len(rest):
         values = tuple(rest["_name"].to_list())
-        categories.append(_Category(values, f"other ({len(values)} classes)", int(rest["count"].sum()), INK, "."))
+        categories.append(Category(values, f"other ({len(values)} classes)", int(rest["count"].sum()), INK, "."))
     if unknown := names.null_count():
-        categories.append(_Category((None,), "unknown", unknown // panels, GREY, "x"))
+        categories.append(Category((None,), "unknown", unknown // panels, GREY, "x"))
     return categories
 
 
-def _panel(axes: Axes, cell: pl.DataFrame, categories: list[_Category], *, pixels: bool) -> None:
+def _panel(axes: Axes, cell: pl.DataFrame, categories: list[Category], *, pixels: bool) -> None:
     """Scatter one layout, equal scales on both axes, with a margin so that no point is cut."""
     axes.set_xticks([])
     axes.set_yticks([])
@@ -204,7 +204,7 @@ def _panel(axes: Axes, cell: pl.DataFrame, categories: list[_Category], *, pixel
         )
 
 
-def _legend(figure: Figure, categories: list[_Category], heading: str) -> None:
+def _legend(figure: Figure, categories: list[Category], heading: str) -> None:
     from matplotlib.lines import Line2D
 
     handles = [

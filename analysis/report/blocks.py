@@ -218,6 +218,8 @@ class Table:
         As many values each as there are columns.
     folded
         Where given, the table is folded under these words.
+    caption
+        What is said below it.
     first
         Rows that begin with a line above them, such as those of another data set.
     """
@@ -225,6 +227,7 @@ class Table:
     columns: Sequence[str | Column]
     rows: Sequence[Sequence[Value]]
     folded: str = ""
+    caption: str = ""
     first: frozenset[int] = field(default_factory=frozenset)
 
     def __html__(self) -> str:
@@ -237,6 +240,8 @@ class Table:
         )
         table = Markup('<div class="scroll"><table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody></table></div>\n')
         table = table.format(Markup("").join(map(_heading, columns)), rows)
+        if self.caption:
+            table += Words(self.caption, note=True).__html__()
         if not self.folded:
             return table
         return Markup("<details><summary>{}</summary>\n{}</details>\n").format(self.folded, table)

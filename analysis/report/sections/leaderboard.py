@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 _PROTOCOLS = ("grouped", "published")
+_KEYS = ("dataset", "encoder")
+# What of a data set an encoder's training touched, in words.
+_SEEN = {"data set": "these images", "modality": "images of this kind", "unknown": "nobody says"}
 
 
 def _make(tables: ReportTables) -> Sequence[Block]:
@@ -26,6 +29,8 @@ def _make(tables: ReportTables) -> Sequence[Block]:
     if ranked.is_empty():
         return []
     boards = leaderboards(ranked)
+    exposure = tables["exposure"]
+    seen = {} if exposure.is_empty() else {(d, e): how for d, e, how in exposure.select(*_KEYS, "seen").iter_rows()}
     drawn = ranked.filter(
         pl.col("value").is_not_null(), pl.col("protocol").is_in(_PROTOCOLS), split="test", metric="macro_f1"
     )
@@ -37,6 +42,7 @@ def _make(tables: ReportTables) -> Sequence[Block]:
         )
     ]
     if drawn.height:
+        drawn = drawn.join(_marks(seen), on=_KEYS, how="left")
         png = leaderboard_figure(drawn, metric="macro F1")
         blocks.append(Picture(data_uri(png), "Macro F1 of every encoder on every data set, published beside grouped"))
     rows: list[Sequence[Value]] = []
@@ -44,7 +50,8 @@ def _make(tables: ReportTables) -> Sequence[Block]:
     for dataset, board in boards.items():
         first.append(len(rows))
         for rank, row in enumerate(board, 1):
-            rows.append([dataset if rank == 1 else "", rank, row["encoder"], *_scores(row["scores"])])
+            shown = _SEEN.get(seen.get((dataset, row["encoder"])) or "", "")
+            rows.append([dataset if rank == 1 else "", rank, row["encoder"], *_scores(row["scores"]), shown])
     columns: list[str | Column] = [
         "Data set",
         Column("", numeric=True),
@@ -52,9 +59,23 @@ def _make(tables: ReportTables) -> Sequence[Block]:
         *(Column(f"Macro F1,\n{protocol}", scores=True) for protocol in _PROTOCOLS),
         *(Column(f"Accuracy,\n{protocol}", numeric=True) for protocol in _PROTOCOLS),
         Column("Images,\nheld out", numeric=True),
+        "Seen in\npre-training",
     ]
     blocks.append(Table(columns, rows, first=frozenset(first)))
+    if any(seen.values()):
+        blocks.append(
+            Words(
+                "Seen in pre-training, as far as the makers say: a score on images that an encoder was trained on, or "
+                "on images of their kind, says less of images to come. Hollow dots are such scores.",
+                note=True,
+            )
+        )
     return blocks
+
+
+def _marks(seen: dict[tuple[str, str], str | None]) -> pl.DataFrame:
+    rows = [(*cell, how) for cell, how in seen.items()]
+    return pl.DataFrame(rows, {"dataset": pl.String, "encoder": pl.String, "seen": pl.String}, orient="row")
 
 
 def leaderboards(leaderboard: pl.DataFrame) -> dict[str, list[Row]]:
@@ -93,7 +114,7 @@ SECTION = Section(
     title="Leaderboard",
     place=10,
     make=_make,
-    tables=("leaderboard",),
+    tables=("leaderboard", "exposure"),
     asset="leaderboard",
     what="leaderboard",
 )
