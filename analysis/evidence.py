@@ -15,14 +15,14 @@ STRETCH = 1.5
 
 def format_number(value: float | None) -> str:
     """Write a share or score with two decimals; a dash where there is none."""
-    return "–" if value is None else f"{value:.2f}"
+    return "–" if value is None else f"{value:z.2f}"
 
 
 def format_interval(value: float | None, low: float | None, high: float | None) -> str:
     """Write a value and its interval as ``0.76 [0.73, 0.80]``."""
     if value is None or low is None or high is None:
         return format_number(value)
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{value:z.2f} [{low:z.2f}, {high:z.2f}]"
 
 
 def format_p(value: float | None) -> str:

@@ -86,7 +86,7 @@ def _panel(axes: Axes, frame: pl.DataFrame, encoders: list[str], published: floa
         rows = frame.filter(encoder=encoder).sort("penalty")
         if rows.is_empty():
             continue
-        offset = SPREAD * (number / max(1, len(encoders) - 1) - 0.5)
+        offset = SPREAD * (number / (len(encoders) - 1) - 0.5) if len(encoders) > 1 else 0.0
         place = np.array([penalties.index(penalty) for penalty in rows["penalty"]]) + offset
         line = _line(number, encoder)
         line.set_data(place, rows["value"].to_numpy())

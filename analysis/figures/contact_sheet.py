@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _TILE_INCHES = 1.25
+_LEAST_ACROSS, _LEAST_INCHES = 5, 6.8
 # Colour and dash say the same, for those who cannot tell the colours apart.
 _FRAMES: dict[str, tuple[str, Literal["-", "--", ":"]]] = {
     "shares the label": (PALETTE[0], "-"),
@@ -83,8 +84,9 @@ def neighbors_figure(
     """
     if not rows:
         raise ValueError("no query to draw")
-    across = 1 + max(len(row.neighbors) for row in rows)
-    width = max(4.6, _TILE_INCHES * across)
+    # At least as wide as the legend.
+    across = max(_LEAST_ACROSS, 1 + max(len(row.neighbors) for row in rows))
+    width = max(_LEAST_INCHES, _TILE_INCHES * across)
     figure = new_figure(width, (_TILE_INCHES + 0.42) * len(rows) + 0.9)
     axes = figure.subplots(len(rows), across, squeeze=False)
     for i, row in enumerate(rows):

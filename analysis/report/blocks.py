@@ -234,7 +234,7 @@ class Table:
         columns = [Column(each) if isinstance(each, str) else each for each in self.columns]
         rows = Markup("\n").join(
             Markup("<tr{}>{}</tr>").format(
-                Markup(' class="first"') if i in self.first else "", Markup("").join(map(_cell, row))
+                Markup(' class="first"') if i in self.first else "", Markup("").join(map(_cell, columns, row))
             )
             for i, row in enumerate(self.rows)
         )
@@ -271,7 +271,7 @@ def _heading(column: Column) -> Markup:
     return Markup('<th class="{}">{}</th>').format(kind, lines)
 
 
-def _cell(value: Value) -> Markup:
+def _cell(column: Column, value: Value) -> Markup:
     if value is None:
         return Markup('<td class="n">{}</td>').format(NOTHING)
     if isinstance(value, bool):
@@ -282,7 +282,7 @@ def _cell(value: Value) -> Markup:
         return Markup('<td class="n">{}</td>').format(format_number(value))
     if isinstance(value, (Score, Interval, PValue, Lines, Note)):
         return Markup(value.__html__())
-    return Markup("<td>{}</td>").format(value)
+    return Markup('<td class="{}">{}</td>').format("n" if column.numeric else "w", value)
 
 
 def _at(share: float) -> str:

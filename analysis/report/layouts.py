@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from analysis.figures import encoders_figure
-from analysis.layout_findings import LABEL, summarise_associations
 from analysis.layouts import nearness_to_reference
 from analysis.report.pictures import attribute_values, data_uri
 
@@ -17,44 +16,15 @@ if TYPE_CHECKING:
 _SETTING = ["n_neighbors", "min_dist"]
 
 
-def layout_sentences(associations: pl.DataFrame, clusters: pl.DataFrame) -> list[str]:
-    """Say how many layouts of a cell show what, and how many of its clusters recur.
-
-    Parameters
-    ----------
-    associations, clusters
-        Rows of ``layout_associations`` and ``layout_clusters`` of one cell; nothing is said of what is not there.
-    """
-    sentences = []
-    if not associations.is_empty():
-        for row in summarise_associations(associations).iter_rows(named=True):
-            if row["best"] is None:
-                sentences.append(f"{row['attribute']}: {row['note']}, in all {row['layouts_in_all']} layouts.")
-                continue
-            chance = "by chance" if row["attribute"] == LABEL else "by chance given the label"
-            bare = row["layouts_in_all"] - row["layouts_defined"]
-            tested = (
-                f"p = {row['p_adjusted']:.2g} adjusted over layouts and attributes"
-                if row["note"] == ""
-                else row["note"]
-            )
-            expected = "" if row["expected"] is None else f", {row['expected']:.2f} expected {chance}"
-            none = f" (in {bare} there are no clusters to compare, which counts as 0)" if bare else ""
-            sentences.append(
-                f"{row['attribute']}: {row['layouts']} of {row['layouts_in_all']} layouts show clusters that go along "
-                f"with it{none}; adjusted mutual information {row['median']:.2f} in the median layout{expected}, "
-                f"at most {row['best']:.2f} (n_neighbors {row['n_neighbors']}, min_dist {row['min_dist']:g}; "
-                f"n = {row['n']}, {tested})."
-            )
-    if not clusters.is_empty():
-        total = clusters["layouts_in_all"][0]
-        recurring = clusters.filter(2 * pl.col("layouts") > total).height
-        once = clusters.filter(pl.col("note") != "").height
-        sentences.append(
-            f"Clusters that recur in more than half of {total} layouts: {recurring}; seen at one setting only, and so "
-            f"perhaps its doing: {once}."
-        )
-    return sentences
+def recurrence(clusters: pl.DataFrame) -> str:
+    """Say how many clusters of a cell recur; `clusters` are its rows of ``layout_clusters``, at least one."""
+    total = clusters["layouts_in_all"][0]
+    recurring = clusters.filter(2 * pl.col("layouts") > total).height
+    once = clusters.filter(pl.col("note") != "").height
+    return (
+        f"Clusters that recur in more than half of {total} layouts: {recurring}; seen at one setting only, and so "
+        f"perhaps its doing: {once}."
+    )
 
 
 def encoders_picture(tables: ReportTables, dataset: str) -> str | None:

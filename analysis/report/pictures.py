@@ -9,17 +9,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.figures import (
-    SHOWN_METRICS,
-    SheetRow,
-    Tile,
-    agreement_figure,
-    audit_figure,
-    calibration_figure,
-    layout_figure,
-    leaderboard_figure,
-    neighbors_figure,
-)
+from analysis.figures import SheetRow, Tile, layout_figure, neighbors_figure
 from analysis.layouts import COARSE_MIN_DIST, COARSE_N_NEIGHBORS
 
 if TYPE_CHECKING:
@@ -97,48 +87,33 @@ def attribute_values(images: pl.DataFrame, name: str) -> pl.DataFrame:
     return pl.DataFrame({"image_id": images["image_id"], name: column})
 
 
-def audit_picture(audits: pl.DataFrame, *, title: str) -> str | None:
-    """Draw a cell's audits against chance; None where no background is audited."""
-    if audits.is_empty() or audits["confounder"].null_count() == audits.height:
-        return None
-    shown = audits.filter(pl.col("metric").is_in(SHOWN_METRICS))
-    return data_uri(audit_figure(shown, title=title)) if shown.height else None
-
-
-def agreement_picture(rows: pl.DataFrame) -> str | None:
-    """Draw which encoders agree; None where there are no two."""
-    return None if rows.is_empty() else data_uri(agreement_figure(rows))
-
-
-def calibration_picture(rows: pl.DataFrame) -> str | None:
-    """Draw the audits' own error rates; None where they were not calibrated."""
-    return None if rows.is_empty() else data_uri(calibration_figure(rows))
-
-
-def leaderboard_picture(rows: pl.DataFrame, *, metric: str) -> str | None:
-    """Draw scores of encoders; None where there are none."""
-    return None if rows.is_empty() else data_uri(leaderboard_figure(rows, metric=metric))
-
-
 def neighbors_picture(shown: pl.DataFrame, tables: ReportTables, dataset: str, attribute: str) -> str | None:
     """Draw images with their neighbours, framed by label and attribute; None where there is no thumbnail of any."""
-    images = tables.of_dataset("images", dataset)
-    labels = {} if images.is_empty() else dict(images.select("image_id", "label").iter_rows())
+    known = _captions(tables.of_dataset("images", dataset), attribute)
     rows = []
     for (image_id,), neighbors in shown.group_by("image_id", maintain_order=True):
         if (dataset, str(image_id)) not in tables.thumbnails:
             continue
         tiles = [
-            Tile(
-                tables.thumbnails.get((dataset, n), b""), f"{labels.get(n) or 'unknown'}\n{distance:.3f}", same, shared
-            )
+            Tile(tables.thumbnails.get((dataset, n), b""), f"{known.get(n, 'unknown')}\n{distance:.3f}", same, shared)
             for n, distance, same, shared in neighbors.select(
                 "neighbor_id", "distance", "same_label", "shared"
             ).iter_rows()
         ]
-        query = Tile(tables.thumbnails[dataset, str(image_id)], labels.get(image_id) or "unknown")
+        query = Tile(tables.thumbnails[dataset, str(image_id)], known.get(str(image_id), "unknown"))
         rows.append(SheetRow(query, tuple(tiles)))
     if not rows:
         return None
     figure = neighbors_figure(rows, title=f"Nearest neighbours, by label and {attribute}", background=attribute)
     return data_uri(figure, photographs=True)
+
+
+def _captions(images: pl.DataFrame, attribute: str) -> dict[str, str]:
+    """Return label and value of the attribute by image id."""
+    if images.is_empty():
+        return {}
+    values = attribute_values(images, attribute)[attribute]
+    return {
+        image_id: f"{label or 'unknown'} · {value or 'unknown'}"
+        for image_id, label, value in zip(images["image_id"], images["label"], values, strict=True)
+    }

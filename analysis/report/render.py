@@ -111,7 +111,7 @@ def render_report(tables: ReportTables) -> str:
         after=[chapter for section, chapter in chapters if chapter and section.place >= CELLS_PLACE],
         anchors={(cell.place.dataset, cell.place.encoder): cell.anchor for cell in cells},
         n_images=images.height,
-        datasets=sorted({place.dataset for place in places}),
+        datasets=sorted({place.dataset for place in places} | set(images["dataset"] if images.height else [])),
         missing=_missing(tables, chapters, cells),
         time_span=time_span(tables["runs"]),
         version=_version(),

@@ -62,15 +62,17 @@ class ReportTables:
         return frame if frame.is_empty() else frame.filter(dataset=dataset, encoder=encoder)
 
 
-def telling_images(neighbors: pl.DataFrame, findings: pl.DataFrame) -> list[tuple[str, str]]:
+def telling_images(tables: ReportTables) -> list[tuple[str, str]]:
     """Name the images with telling neighbours, and these, by data set and image id, each pair once, sorted."""
+    neighbors = tables["neighbors"]
     if neighbors.is_empty():
         return []
     wanted: set[tuple[str, str]] = set()
     for dataset, encoder in neighbors.select("dataset", "encoder").unique().iter_rows():
         lists = neighbors.filter(dataset=dataset, encoder=encoder)
-        for attribute in sheet_attributes(lists, seen_backgrounds(findings, dataset, encoder)):
-            shown = telling_neighbors(lists, attribute)
+        pairs = tables.of_cell("telling_neighbors", dataset, encoder)
+        for attribute in sheet_attributes(pairs, seen_backgrounds(tables["findings"], dataset, encoder)):
+            shown = telling_neighbors(lists, pairs, attribute)
             wanted.update((dataset, image_id) for column in ("image_id", "neighbor_id") for image_id in shown[column])
     return sorted(wanted)
 
@@ -84,47 +86,52 @@ def seen_backgrounds(findings: pl.DataFrame, dataset: str, encoder: str) -> list
     return next(filter(None, by_verdict), [])
 
 
-def sheet_attributes(lists: pl.DataFrame, seen: list[str]) -> list[str]:
-    """Choose the attributes whose neighbours are shown: the first that are seen; where none is, the most often shared.
+def sheet_attributes(pairs: pl.DataFrame, seen: list[str]) -> list[str]:
+    """Choose the attributes whose neighbours are shown: the first that are seen; where none is, the most telling one.
 
     Parameters
     ----------
-    lists
-        One cell's rows of ``neighbors``.
+    pairs
+        One cell's rows of ``telling_neighbors``.
     seen
         Attributes that lead or are visible, most severe first.
 
     Returns
     -------
     list
-        `SHEETS` names at most; none where no neighbour shares a background without the label.
+        `SHEETS` names at most; none where no image is nearer to one of its background than to one of its label.
     """
-    if seen:
-        return seen[:SHEETS]
-    misled = lists.filter(pl.col("rank") <= NEIGHBORS_SHOWN, ~pl.col("same_label")).explode("same_background")
-    counts = misled.drop_nulls("same_background").group_by("same_background").len()
-    return counts.sort(["len", "same_background"], descending=[True, False])["same_background"].head(1).to_list()
+    if pairs.is_empty():
+        return []
+    known = set(pairs["confounder"])
+    if chosen := [name for name in seen if name in known]:
+        return chosen[:SHEETS]
+    return pairs.sort("score", "confounder", descending=[True, False])["confounder"].head(1).to_list()
 
 
-def telling_neighbors(lists: pl.DataFrame, attribute: str) -> pl.DataFrame:
-    """Choose the images whose nearest neighbours most often share an attribute and not the label.
+def telling_neighbors(lists: pl.DataFrame, pairs: pl.DataFrame, attribute: str) -> pl.DataFrame:
+    """Return the nearest neighbours of the images that the most telling pairs of an attribute begin with.
 
     Parameters
     ----------
-    lists
-        One cell's rows of ``neighbors``.
+    lists, pairs
+        One cell's rows of ``neighbors`` and ``telling_neighbors``.
     attribute
         The attribute.
 
     Returns
     -------
     polars.DataFrame
-        Rows of `lists`, the most misled image first, then by rank, with a column ``shared``: whether the pair shares
-        the attribute. Empty where no neighbour shares it without the label.
+        Rows of `lists`, the most telling image first, then by rank, with a column ``shared``: whether the pair shares
+        the attribute.
     """
+    queries = (
+        pairs.filter(confounder=attribute)
+        .sort("score", "image_id", descending=[True, False])
+        .select(pl.col("image_id").unique(maintain_order=True))
+        .head(QUERIES)
+        .with_row_index("order")
+    )
     near = lists.filter(pl.col("rank") <= NEIGHBORS_SHOWN)
     near = near.with_columns(shared=pl.col("same_background").list.contains(attribute))
-    misled = (~pl.col("same_label") & pl.col("shared")).sum().alias("misled")
-    queries = near.group_by("image_id").agg(misled).filter(pl.col("misled") > 0)
-    queries = queries.sort(["misled", "image_id"], descending=[True, False]).head(QUERIES).with_row_index("order")
-    return near.join(queries.select("image_id", "order"), on="image_id").sort("order", "rank").drop("order")
+    return near.join(queries, on="image_id").sort("order", "rank").drop("order")

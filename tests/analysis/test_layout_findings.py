@@ -1,9 +1,13 @@
+import re
+
 import numpy as np
 import polars as pl
 import pytest
 
 from analysis.layout_findings import layout_findings, summarise_associations
-from analysis.report.layouts import layout_sentences
+from analysis.report import ReportTables
+from analysis.report.section import CellPlace
+from analysis.report.sections import clusters
 from store.schema import LAYOUT_ASSOCIATIONS, LAYOUT_CLUSTER_MEMBERS, LAYOUT_CLUSTERS
 
 SETTINGS = [(5, 0.1), (15, 0.1), (15, 0.5)]
@@ -81,16 +85,30 @@ def test_a_single_layout_says_nothing_of_recurrence():
     assert found.clusters["note"].unique().to_list() == [""]
 
 
+def said(associations, found_clusters):
+    """Return what the report says of a cell's clusters, without markup; cells of tables end in a bar."""
+    named = {
+        name: frame.with_columns(dataset=pl.lit("d"), encoder=pl.lit("e"))
+        for name, frame in (("layout_associations", associations), ("layout_clusters", found_clusters))
+        if frame.width
+    }
+    blocks = clusters.PART.make(ReportTables(named), CellPlace("d", "e"))
+    html = "".join(block.__html__() for block in blocks).replace("</td>", "|").replace("</tr>", "\n")
+    return re.sub(r"<[^>]+>", "", html)
+
+
 def test_the_report_says_it_in_words():
     found = findings()
-    word, label, recurring = layout_sentences(found.associations, found.clusters)
-    assert word.startswith("word: 3 of 3 layouts show clusters that go along with it; adjusted mutual information 1.0")
-    assert "expected by chance given the label, at most" in word
-    assert word.endswith("; n = 119, p = 0.001 adjusted over layouts and attributes).")
-    assert "expected by chance, at most" in label
-    assert label.startswith("label: 0 of 3 layouts")
-    assert recurring.startswith("Clusters that recur in more than half of 3 layouts: 2; seen at one setting only")
-    assert layout_sentences(pl.DataFrame(), pl.DataFrame()) == []
+    lines = said(found.associations, found.clusters).splitlines()
+    word = next(line for line in lines if line.startswith("word|"))
+    assert re.fullmatch(r"word\|3 of 3\|1\.00\|0\.\d\d\|1\.00\|\d+, [\d.]+\|0\.001\|119\|\|", word)
+    assert any(line.startswith("label|0 of 3|") for line in lines)
+    assert any(
+        "Clusters that recur in more than half of 3 layouts: 2; seen at one setting only" in line for line in lines
+    )
+    foremost = next(line for line in lines if line.startswith("3 of 3|"))
+    assert "word = " in foremost
+    assert said(pl.DataFrame(), pl.DataFrame()) == ""
 
 
 def test_layouts_without_clusters_count_as_showing_nothing():
@@ -105,14 +123,9 @@ def test_layouts_without_clusters_count_as_showing_nothing():
 
     shown = row(0, value=0.8, expected=0.02, p_adjusted=0.0005, shown=True, note="")
     frame = pl.DataFrame([*(row(place) for place in range(1, 6)), shown])
-    [sentence] = layout_sentences(frame, pl.DataFrame())
-    assert sentence == (
-        "word: 1 of 6 layouts show clusters that go along with it (in 5 there are no clusters to compare, which counts "
-        "as 0); adjusted mutual information 0.00 in the median layout, 0.00 expected by chance given the label, at "
-        "most 0.80 (n_neighbors 0, min_dist 0.1; n = 119, p = 0.0005 adjusted over layouts and attributes)."
-    )
-    [sentence] = layout_sentences(frame.filter(~pl.col("shown")), pl.DataFrame())
-    assert sentence == "word: undefined: x, in all 5 layouts."
+    bare = "5 layouts have no clusters to compare, which counts as 0"
+    assert f"word|1 of 6|0.00|0.00|0.80|0, 0.1|&lt; 0.001|119|{bare}|" in said(frame, pl.DataFrame())
+    assert "word|0 of 5|–|–|–||–|119|undefined: x|" in said(frame.filter(~pl.col("shown")), pl.DataFrame())
 
 
 def test_a_layout_that_lacks_an_image_is_refused():

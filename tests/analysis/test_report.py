@@ -17,7 +17,8 @@ from analysis.figures import SHOWN_METRICS
 from analysis.neighbors import cosine_neighbors
 from analysis.probes import probe
 from analysis.report import ReportTables, render_report, report_tables, wanted_images
-from analysis.report.tables import telling_images
+from analysis.report.tables import telling_images, telling_neighbors
+from analysis.telling import telling_pairs
 from analysis.verdicts import verdicts
 from tests import worlds
 
@@ -112,7 +113,14 @@ def cell(dataset, encoder, world, *, n_layouts=6):
         schema_overrides={"n_neighbors": pl.Int32},
     )
     audits = run_audits(neighbors, world.labels, backgrounds, world.groups, k=5, seed=0)
+    pairs = telling_pairs(neighbors, world.labels, world.confounder)
+    pairs = pairs.with_columns(
+        confounder=pl.lit("text_overlay"),
+        image_id=ids.gather(pairs["image"]),
+        neighbor_id=ids.gather(pairs["neighbor"]),
+    )
     frames = {
+        "telling_neighbors": pairs.drop("image", "neighbor"),
         "probe_scores": scores,
         "neighbor_audits": audits,
         "neighbors": lists,
@@ -344,14 +352,17 @@ def test_findings_keep_their_order_whatever_the_order_of_rows(tables, html):
 
 
 def test_telling_images_are_those_misled_by_what_leads(tables):
-    wanted = telling_images(tables["neighbors"], tables["findings"])
+    wanted = telling_images(tables)
     assert wanted == sorted(set(wanted))
     assert {dataset for dataset, _ in wanted} == {"us"}
     assert 5 <= len(wanted) <= 4 * 7
-    assert telling_images(tables["neighbors"].clear(), tables["findings"]) == []
-    assert telling_images(pl.DataFrame(), pl.DataFrame()) == []
-    harmless = tables["neighbors"].with_columns(same_label=pl.lit(True))
-    assert telling_images(harmless, tables["findings"]) == []
+    pairs = tables["telling_neighbors"]
+    shown = telling_neighbors(tables["neighbors"], pairs, "text_overlay")
+    most = pairs.sort("score", "image_id", descending=[True, False])["image_id"].unique(maintain_order=True).head(4)
+    assert shown["image_id"].unique(maintain_order=True).to_list() == most.to_list()
+    assert {key for key in wanted if key[1] in most.to_list()} == {("us", image_id) for image_id in most}
+    assert telling_images(ReportTables()) == []
+    assert telling_images(changed(tables, telling_neighbors=pairs.clear())) == []
 
 
 def test_two_data_sets_by_three_encoders_stay_small():
@@ -365,7 +376,8 @@ def test_two_data_sets_by_three_encoders_stay_small():
         for encoder in encoders
     ]
     for part in cells[3:]:
-        part["neighbors"] = part["neighbors"].with_columns(*ids)
+        for name in ("neighbors", "telling_neighbors"):
+            part[name] = part[name].with_columns(*ids)
         part["layouts"] = part["layouts"].with_columns(ids[0])
     html = render_report(assemble(cells, pl.concat(images_of(dataset, world) for dataset in datasets)))
     assert len(html.encode()) < 15e6

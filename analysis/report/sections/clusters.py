@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.report.blocks import Column, Note, Points, Table, Words
-from analysis.report.layouts import layout_sentences
+from analysis.layout_findings import summarise_associations
+from analysis.report.blocks import Column, Note, PValue, Table, Words
+from analysis.report.layouts import recurrence
 from analysis.report.section import Part
 
 if TYPE_CHECKING:
@@ -34,8 +35,17 @@ def _make(tables: ReportTables, cell: CellPlace) -> Sequence[Block]:
     ]
     if not clusters.is_empty():
         blocks.append(_table(clusters))
-    sentences = layout_sentences(associations, clusters)
-    return [*blocks, Points(sentences)] if sentences else blocks
+        blocks.append(Words(recurrence(clusters)))
+    if not associations.is_empty():
+        blocks += [
+            Words(
+                "How far the clusters of each layout go along with the label, and, the label held, with each "
+                "background: adjusted mutual information, 0 by chance and 1 at best. A layout shows an attribute where "
+                "it is 0.1 above chance or more, with adjusted p below 0.05."
+            ),
+            _associations(associations),
+        ]
+    return blocks
 
 
 def _table(clusters: pl.DataFrame) -> Table:
@@ -64,6 +74,39 @@ def _table(clusters: pl.DataFrame) -> Table:
     ]
     more = clusters.height - foremost.height
     return Table(columns, rows, caption=f"{more} more, of fewer layouts or images, are not listed." if more else "")
+
+
+def _associations(associations: pl.DataFrame) -> Table:
+    columns: list[str | Column] = [
+        "Attribute",
+        Column("Layouts that\nshow it", numeric=True),
+        Column("In the median\nlayout", numeric=True),
+        Column("By\nchance", numeric=True),
+        Column("At most", numeric=True),
+        "There\nn_neighbors, min_dist",
+        Column("p,\nadjusted", numeric=True),
+        Column("Images", numeric=True),
+        "Note",
+    ]
+    rows: list[list[Value]] = []
+    for row in summarise_associations(associations).iter_rows(named=True):
+        bare = row["layouts_in_all"] - row["layouts_defined"]
+        note = row["note"] or (f"{bare} layouts have no clusters to compare, which counts as 0" if bare else "")
+        there = "" if row["best"] is None else f"{row['n_neighbors']}, {row['min_dist']:g}"
+        rows.append(
+            [
+                row["attribute"],
+                f"{row['layouts']} of {row['layouts_in_all']}",
+                row["median"],
+                row["expected"],
+                row["best"],
+                there,
+                PValue(row["p_adjusted"] if row["best"] is not None else None),
+                row["n"],
+                Note(note),
+            ]
+        )
+    return Table(columns, rows)
 
 
 def _span(low: float, high: float) -> str:

@@ -22,7 +22,7 @@ _CELLS = 24
 
 
 def _images(tables: ReportTables) -> list[ImageKey]:
-    return telling_images(tables["neighbors"], tables["findings"])
+    return telling_images(tables)
 
 
 def _make(tables: ReportTables, cell: CellPlace) -> Sequence[Block]:
@@ -33,22 +33,31 @@ def _make(tables: ReportTables, cell: CellPlace) -> Sequence[Block]:
     if cell.severity >= _CELLS:
         return [Words(f"Shown of the {_CELLS} cells that backgrounds lead most.", note=True)]
     blocks: list[Block] = []
-    for attribute in sheet_attributes(lists, seen_backgrounds(tables["findings"], cell.dataset, cell.encoder)):
-        shown = telling_neighbors(lists, attribute)
+    pairs = tables.of_cell("telling_neighbors", cell.dataset, cell.encoder)
+    for attribute in sheet_attributes(pairs, seen_backgrounds(tables["findings"], cell.dataset, cell.encoder)):
+        shown = telling_neighbors(lists, pairs, attribute)
         uri = neighbors_picture(shown, tables, cell.dataset, attribute) if shown.height else None
         if uri:
             blocks += [
                 Heading(attribute),
                 Words(
-                    f"The images whose nearest neighbours most often share {in_words(attribute)} and not the label: "
-                    "chosen to show the failure where it is worst, not how common it is."
+                    f"Images nearer to one of another label that shares their value of {_named(attribute)} than to any "
+                    "of their own label, rare values before common ones: chosen to show the failure where it is worst, "
+                    "not how common it is."
                 ),
                 Picture(
                     uri,
                     f"Images of {cell.dataset} and their nearest neighbours under {cell.encoder}, by {attribute}",
                 ),
             ]
-    return blocks or [Words("No image has a near neighbour that shares a background and not the label.", note=True)]
+    return blocks or [
+        Words("No image is nearer to one that shares a background than to one that shares the label.", note=True)
+    ]
+
+
+def _named(attribute: str) -> str:
+    words = in_words(attribute)
+    return attribute if words == attribute.replace("_", " ") else f"{attribute} ({words})"
 
 
 PART = Part(
@@ -56,7 +65,7 @@ PART = Part(
     title="Most telling neighbours",
     place=50,
     make=_make,
-    tables=("neighbors", "findings", "images"),
+    tables=("neighbors", "telling_neighbors", "findings", "images"),
     asset="neighbor_audits",
     what="neighbours",
     images=_images,
