@@ -1,20 +1,23 @@
 """``bias_report``: the verdict over all cells, stored, and written as one HTML file."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 
+from analysis.figures import verdict_figure
 from analysis.report import ReportTables, render_report, report_assets, report_tables, wanted_images
 from analysis.verdicts import verdicts
 from assets import display
 from assets.backgrounds import known_background
 from assets.project import Project
+from assets.registry import get_dataset
 from assets.step import Cell, Made, Step
 from store.results import write_results
 from store.runs import data_version, latest_runs
-from store.schema import FINDINGS
+from store.schema import FINDINGS, CounterstainError
 
 
 def report_path(project: Project) -> Path:
@@ -29,43 +32,82 @@ def _inputs(cell: Cell) -> dict[str, str]:
 
 
 def _make(cell: Cell) -> Made:
-    warehouse = cell.warehouse
-    found = verdicts(warehouse.frame("probe_scores").collect(), warehouse.frame("neighbor_audits").collect())
-    write_results(warehouse, FINDINGS, found)
+    found, html = make_report(cell)
+    write_results(cell.warehouse, FINDINGS, found)
     path = report_path(cell.project)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = path.with_suffix(".html.part")
-    written.write_text(render_report(_read(cell)), encoding="utf-8")
-    written.replace(path)
+    write_report(html, path)
     counts = found["verdict"].value_counts(sort=True)
+    metadata: dict[str, object] = {"report": dg.MetadataValue.path(path)}
+    if found.height:
+        metadata["verdicts"] = display.picture(verdict_figure(found), "Verdicts on every background")
+        told = found.select("dataset", "encoder", "confounder", "verdict", "sentence")
+        metadata["findings"] = display.table(told, 200, 1000)
     return Made(
         rows=found.height,
-        data_version=data_version(warehouse, "findings"),
+        data_version=data_version(cell.warehouse, "findings"),
         tables=("findings",),
-        summary=dict(counts.iter_rows()),
-        metadata={
-            "findings": display.table(
-                found.select("dataset", "encoder", "confounder", "verdict", "sentence"), 200, 1000
-            ),
-            "report": dg.MetadataValue.path(path),
-        },
+        summary={**dict(counts.iter_rows()), "report size (MB)": len(html.encode()) / 1e6},
+        metadata=metadata,
     )
 
 
-def _read(cell: Cell) -> ReportTables:
-    """Read what the report shows; of images, pictures only of those that it wants."""
-    warehouse = cell.warehouse
-    frames = {name: warehouse.frame(name).collect() for name in report_tables() if name not in ("images", "runs")}
-    images = warehouse.frame("images")
-    frames |= {
-        "images": _without_names(cell, images.drop("thumbnail").collect()),
-        "runs": latest_runs(warehouse),
+def make_report(cell: Cell, datasets: Sequence[str] = ()) -> tuple[pl.DataFrame, str]:
+    """Judge what is in the store, and return the findings and the report as HTML.
+
+    Parameters
+    ----------
+    cell
+        The project and its warehouse.
+    datasets
+        Only these, and p-values adjusted over these; else all.
+
+    Raises
+    ------
+    CounterstainError
+        If a data set is not registered.
+    """
+    for name in datasets:
+        get_dataset(cell.warehouse, name)
+    frames = {
+        name: _of_datasets(cell.warehouse.frame(name), datasets).collect()
+        for name in report_tables()
+        if name not in ("findings", "images", "runs")
     }
-    tables = ReportTables(frames)
-    wanted = wanted_images(tables)
-    pictures = images.filter(pl.col("image_id").is_in([image_id for _, image_id in wanted]))
+    found = verdicts(frames["probe_scores"], frames["neighbor_audits"])
+    images = _of_datasets(cell.warehouse.frame("images"), datasets)
+    runs = _of_datasets(latest_runs(cell.warehouse).lazy(), datasets).collect()
+    described = _without_names(cell, images.drop("thumbnail").collect())
+    tables = ReportTables({**frames, "findings": found, "images": described, "runs": runs})
+    wanted = pl.DataFrame(wanted_images(tables), {"dataset": pl.String, "image_id": pl.String}, orient="row")
+    pictures = images.filter(pl.col("image_id").is_in(wanted["image_id"].unique().to_list()))
     rows = pictures.select("dataset", "image_id", "thumbnail").collect().iter_rows()
-    return replace(tables, thumbnails={(dataset, image_id): picture for dataset, image_id, picture in rows})
+    tables = replace(tables, thumbnails={(dataset, image_id): picture for dataset, image_id, picture in rows})
+    return found, render_report(tables)
+
+
+def write_report(html: str, path: Path) -> None:
+    """Write the report where `path` says, whole or not at all.
+
+    Raises
+    ------
+    CounterstainError
+        If it cannot be written there.
+    """
+    written = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(html, encoding="utf-8")
+        written.replace(path)
+    except OSError as error:
+        raise CounterstainError(f"the report cannot be written to {path}: {error.strerror}.") from error
+
+
+def _of_datasets(frame: pl.LazyFrame, datasets: Sequence[str]) -> pl.LazyFrame:
+    """Return the rows of some data sets, and those over all; of all where none is named."""
+    if not datasets or "dataset" not in frame.collect_schema():
+        return frame
+    over_all = pl.col("dataset").is_null() | (pl.col("dataset") == "")
+    return frame.filter(pl.col("dataset").is_in(list(datasets)) | over_all)
 
 
 def _without_names(cell: Cell, images: pl.DataFrame) -> pl.DataFrame:
@@ -84,7 +126,7 @@ STEP = Step(
     kinds=frozenset({"html", "lancedb"}),
     scope="all",
     upstream=tuple(report_assets(requested=False)),
-    code_version="1",
+    code_version="2",
     inputs=_inputs,
     parameters=lambda _: {},
     make=_make,

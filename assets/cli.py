@@ -425,6 +425,46 @@ def probe_view(
     _print(scores.with_columns(pl.col("value", "ci_low", "ci_high").round(3)))
 
 
+ReportedOption = Annotated[
+    list[str] | None, typer.Option(help="Only this data set; may be given several times. Else all.")
+]
+
+
+@app.command("report")
+def write_bias_report(
+    output: Annotated[Path | None, typer.Option(help="HTML file; else where the asset bias_report writes.")] = None,
+    dataset: ReportedOption = None,
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Write the bias report of what there is: one HTML file that needs no network."""
+    from assets.bias_report import make_report, report_path, write_report
+    from assets.step import Cell
+
+    project = _project(warehouse)
+    found, html = make_report(Cell(project, project.open(), "", ""), dataset or ())
+    path = output or report_path(project)
+    write_report(html, path)
+    cells = found.select("dataset", "encoder").n_unique()
+    typer.echo(f"{path}: {cells} data set x encoder, {len(html.encode()) / 1e6:.1f} MB")
+
+
+@app.command("export")
+def export_numbers(
+    output: Annotated[Path, typer.Option(help="A new or empty folder.")],
+    dataset: ReportedOption = None,
+    vectors: Annotated[bool, typer.Option("--vectors", help="The embeddings, too.")] = False,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Thumbnails, too, in the Parquet files.")] = False,
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Write every number as Parquet and CSV, with a README that says what each column means."""
+    from assets.exporting import export_tables
+    from assets.step import Cell
+
+    project = _project(warehouse)
+    cell = Cell(project, project.open(), "", "")
+    _print(export_tables(cell, output, datasets=dataset or (), vectors=vectors, pictures=pictures))
+
+
 @app.command()
 def phantoms(
     folder: Annotated[Path, typer.Argument(help="Folder to write images and manifest.csv into.")],

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import polars as pl
 
-from assets.bias_report import without_names
+from assets.backgrounds import terms_of, without_names
 from assets.registry import get_dataset
 from assets.step import Cell
-from store import Warehouse
 from store.descriptions import meaning, row_meaning
 from store.schema import EMBEDDINGS_PREFIX, TABLES, CounterstainError
 
@@ -86,7 +85,7 @@ def _rows(cell: Cell, name: str, datasets: Sequence[str], *, pictures: bool) -> 
         flagged = pl.col("possible_identifying").fill_null(True)
         rows = rows.with_columns(pl.when(~flagged).then(pl.col(column)).alias(column) for column in ("text", "term"))
     elif "overlay_text" in schema:
-        rows = without_names(cell, rows)
+        rows = without_names(rows, terms_of(cell.project))
     # In the order of the rows, so that the same results are the same files.
     return rows.sort([column for column in ("dataset", "encoder", "row", "image_id") if column in rows.columns])
 
@@ -105,9 +104,10 @@ def _readme(written: Sequence[tuple[str, int]], columns: pl.DataFrame) -> str:
     lines = [
         "# Results of a counterstain warehouse",
         "",
-        "Every table is there twice: `parquet/<table>.parquet`, with types, and `csv/<table>.csv`, where lists are JSON "
-        "and an empty cell is null. `columns.csv` holds what follows as a table. Rows are tidy: one value each, with its "
-        "interval (95 %), support and seed beside it. Words burned into images that may identify someone are left out.",
+        "Every table is there twice: `parquet/<table>.parquet`, with types, and `csv/<table>.csv`, where lists are "
+        "JSON and an empty cell is null. `columns.csv` holds what follows as a table. Rows are tidy: one value each, "
+        "with its interval (95 %), support and seed beside it. Words burned into images that may identify someone are "
+        "left out.",
     ]
     for name, rows in written:
         lines += ["", f"## {name}", "", f"{rows:,} rows; one is {row_meaning(name) or 'not described'}.", ""]

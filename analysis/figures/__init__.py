@@ -16,6 +16,7 @@ from analysis.figures.marked_images import Found, MarkedImage, marked_images_fig
 from analysis.figures.over_prediction import over_prediction_figure
 from analysis.figures.reliability import reliability_figure
 from analysis.figures.shifts import shift_figure
+from analysis.figures.verdicts import verdict_figure
 
 __all__ = [
     "SHOWN_METRICS",
@@ -40,4 +41,5 @@ __all__ = [
     "over_prediction_figure",
     "reliability_figure",
     "shift_figure",
+    "verdict_figure",
 ]
