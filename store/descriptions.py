@@ -1,14 +1,8 @@
 """What every table and column means, for those who ask in SQL."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from store.schema import EMBEDDINGS_PREFIX, TABLES, CounterstainError
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from store.warehouse import Warehouse
+from store.schema import EMBEDDINGS_PREFIX, TABLES
 
 _VECTORS = "an image's vector from one encoder, with what is known of the image"
 
@@ -234,48 +228,6 @@ def meaning(table: str, column: str) -> str | None:
 def row_meaning(table: str) -> str | None:
     """Return what one row of a table is; None where that is not written down."""
     return _VECTORS if table.startswith(EMBEDDINGS_PREFIX) else ROWS.get(table)
-
-
-def describe(warehouse: "Warehouse", table: str | None = None) -> "pl.DataFrame":
-    """Return every column of every table (or of one) that can be asked for in SQL.
-
-    Returns
-    -------
-    polars.DataFrame
-        ``table``, ``rows`` in it, what ``one_row_is``; ``column``, its ``type`` in DuckDB's words and its ``meaning``.
-
-    Raises
-    ------
-    CounterstainError
-        If there is no such table.
-    """
-    import polars as pl
-
-    from store.sql import readable_tables, run_query
-
-    known = readable_tables(warehouse)
-    if table is not None and table not in known:
-        raise CounterstainError(f"no table {table!r}; tables: {', '.join(known)}.")
-    names = known if table is None else [table]
-    columns = run_query(
-        warehouse,
-        'SELECT table_name AS "table", column_name AS "column", data_type AS type FROM information_schema.columns '
-        "WHERE list_contains($names, table_name) ORDER BY list_position($names, table_name), ordinal_position",
-        {"names": names},
-    )
-    stored = set(warehouse.tables())
-    of_table = pl.DataFrame(
-        {
-            "table": names,
-            "rows": [warehouse.open_table(name).count_rows() if name in stored else 0 for name in names],
-            "one_row_is": [row_meaning(name) for name in names],
-        },
-        schema={"table": pl.String, "rows": pl.Int64, "one_row_is": pl.String},
-    )
-    meanings = [meaning(name, column) for name, column in columns.select("table", "column").iter_rows()]
-    described = columns.with_columns(pl.Series("meaning", meanings, dtype=pl.String))
-    joined = described.join(of_table, on="table", how="left", maintain_order="left")
-    return joined.select("table", "rows", "one_row_is", "column", "type", "meaning")
 
 
 def undescribed() -> list[str]:

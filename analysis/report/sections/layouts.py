@@ -56,7 +56,8 @@ def _introduction(settings: int, quality: pl.DataFrame) -> str:
     trusted = trusted.drop_nulls()
     span = ""
     if len(trusted):
-        span = f", here {trusted.min():.2f} to {trusted.max():.2f} over {settings} layouts"
+        least, most = trusted.to_numpy().min(), trusted.to_numpy().max()
+        span = f", here {least:.2f} to {most:.2f} over {settings} layouts"
     return (
         "UMAP of the features: the same images in every picture, only the colour changes. Trustworthiness is the share "
         f"of near neighbours that a layout keeps near{span}. Distances between clusters mean little."

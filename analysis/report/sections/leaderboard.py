@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from analysis.figures import leaderboard_figure
-from analysis.report.blocks import Column, Interval, Picture, Score, Table, Words
+from analysis.report.blocks import Column, Interval, Picture, Score, Table, Words, grey
 from analysis.report.pictures import data_uri
 from analysis.report.section import Section
 
@@ -50,7 +50,7 @@ def _make(tables: ReportTables) -> Sequence[Block]:
     for dataset, board in boards.items():
         first.append(len(rows))
         for rank, row in enumerate(board, 1):
-            shown = _SEEN.get(seen.get((dataset, row["encoder"])) or "", "")
+            shown = _SEEN.get(seen.get((dataset, row["encoder"])) or "", grey("none on record"))
             rows.append([dataset if rank == 1 else "", rank, row["encoder"], *_scores(row["scores"]), shown])
     columns: list[str | Column] = [
         "Data set",
