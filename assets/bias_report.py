@@ -121,7 +121,9 @@ def _without_names(cell: Cell, images: pl.DataFrame) -> pl.DataFrame:
 
 STEP = Step(
     name="bias_report",
-    description="What each encoder separates images by, how sure that is, and the pictures that show it, in one file.",
+    description="**Read this first.** What each encoder separates images by, how sure that is, what to do about it, "
+    "and the pictures that show it: one HTML file, at the path under `report`, which needs no network. The verdicts "
+    "are below, under `verdicts` and `findings`; what they rest on is in the assets that lead here.",
     group="findings",
     kinds=frozenset({"html", "lancedb"}),
     scope="all",

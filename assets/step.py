@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
@@ -156,10 +157,11 @@ def _as_asset(step: Step, steps: Mapping[str, Step]) -> dg.AssetsDefinition:
 
     @dg.asset(
         name=step.name,
-        description=step.description,
+        description=_description(step, steps),
         group_name=step.group,
         kinds=set(step.kinds),
         owners=["team:counterstain"],
+        metadata={"dagster/code_references": _code_reference(step)},
         code_version=step.code_version,
         partitions_def=partitions,
         deps=[_dependency(step, steps[name]) for name in step.upstream],
@@ -191,6 +193,23 @@ def _as_asset(step: Step, steps: Mapping[str, Step]) -> dg.AssetsDefinition:
         )
 
     return compute
+
+
+def _description(step: Step, steps: Mapping[str, Step]) -> str:
+    """Return what the asset is, and where to go from it: someone new follows these links from images to findings."""
+    after = [other.name for other in steps.values() if step.name in other.upstream]
+    if not after:
+        return step.description
+    return f"{step.description}\n\nRead by: {', '.join(f'[{name}](/assets/{name})' for name in after)}."
+
+
+def _code_reference(step: Step) -> dg.CodeReferencesMetadataValue:
+    """Return where the step's work is written, on this machine."""
+    code = step.make.__code__
+    here = dg.LocalFileCodeReference(
+        file_path=code.co_filename, line_number=code.co_firstlineno, label=f"assets/{Path(code.co_filename).name}"
+    )
+    return dg.CodeReferencesMetadataValue(code_references=[here])
 
 
 def _failure(failed: Mapping[str, CounterstainError]) -> CounterstainError:

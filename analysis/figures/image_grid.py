@@ -23,7 +23,7 @@ def image_grid_figure(images: Sequence[tuple[bytes, str] | None], *, title: str,
     Parameters
     ----------
     images
-        PNG or JPEG bytes, and a caption that is taken literally; None leaves a place empty.
+        PNG or JPEG bytes, and a caption of at most two lines that is taken literally; None leaves a place empty.
     title
         Heading, taken literally.
     across
@@ -43,7 +43,8 @@ def image_grid_figure(images: Sequence[tuple[bytes, str] | None], *, title: str,
         raise ValueError("no image to draw")
     across = min(across, len(images))
     down = math.ceil(len(images) / across)
-    figure = new_figure(max(4.6, _TILE_INCHES * across), (_TILE_INCHES + 0.25) * down + 0.5)
+    extra = 0.12 if any("\n" in caption for _, caption in filter(None, images)) else 0.0
+    figure = new_figure(max(4.6, _TILE_INCHES * across), (_TILE_INCHES + 0.25 + extra) * down + 0.5)
     axes = figure.subplots(down, across, squeeze=False)
     for panel in axes.flat:
         panel.set_axis_off()
@@ -52,7 +53,8 @@ def image_grid_figure(images: Sequence[tuple[bytes, str] | None], *, title: str,
             continue
         data, caption = image
         panel.imshow(decode(data))
-        size = 7.5 if len(caption) <= _CAPTION_LETTERS else 6
-        panel.set_title(shorten(caption, 24), fontsize=size, color=INK, pad=2, parse_math=False)
+        lines = [shorten(line, 24) for line in caption.split("\n")[:2]]
+        size = 7.5 if max(map(len, lines)) <= _CAPTION_LETTERS else 6
+        panel.set_title("\n".join(lines), fontsize=size, color=INK, pad=2, parse_math=False)
     figure.suptitle(shorten(title, 90), fontsize=12, color=INK, parse_math=False)
     return to_png(figure)

@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import dagster as dg
 
+import assets
 from assets.definitions import defs
 from assets.steps import STEPS, upstream_of
 
@@ -42,7 +44,19 @@ def test_the_graph_is_that_of_the_design() -> None:
         "bias_report": (
             "findings",
             None,
-            ["encoder_agreement", "images", "layout_clusters", "leaderboard", "neighbor_audits", "umap_layouts"],
+            [
+                "duplicates",
+                "encoder_agreement",
+                "encoder_contrasts",
+                "images",
+                "layout_clusters",
+                "leaderboard",
+                "neighbor_audits",
+                "overlay_shift",
+                "published_comparison",
+                "svm_probes",
+                "umap_layouts",
+            ],
         ),
     }
 
@@ -82,6 +96,19 @@ def test_every_asset_says_what_it_is() -> None:
         assert spec.owners
         assert spec.code_version
         assert spec.kinds
+        [code] = spec.metadata["dagster/code_references"].code_references
+        name = spec.key.to_user_string()
+        lines = Path(code.file_path).read_text().splitlines()
+        assert lines[code.line_number - 1].startswith(("def ", "    make=")), (name, code)
+        assert Path(code.file_path).parent == Path(assets.__file__).parent
+        assert f'name="{name}"' in "".join(lines)
+
+
+def test_descriptions_lead_to_what_reads_an_asset() -> None:
+    for spec in defs.resolve_all_asset_specs():
+        name = spec.key.to_user_string()
+        readers = [step.name for step in STEPS.values() if name in step.upstream]
+        assert all(f"[{reader}](/assets/{reader})" in (spec.description or "") for reader in readers)
 
 
 def test_upstream_comes_first() -> None:

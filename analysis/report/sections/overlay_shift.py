@@ -81,7 +81,7 @@ def _examples(examples: pl.DataFrame, cell: CellPlace) -> list[Block]:
         pl.col("intervention").list.len().alias("across"), pl.col("intervention").list.join("|").alias("changes")
     ).group_by("changes", "across", maintain_order=True):
         tiles = [
-            (picture, f"{name}\nmoved {shift:.3f}")
+            (picture, name if name == "unchanged" else f"{name}\nmoved {shift:.3f}")
             for row in alike.iter_rows(named=True)
             for name, shift, picture in zip(row["intervention"], row["shift"], row["picture"], strict=True)
         ]
