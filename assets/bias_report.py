@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 
 from analysis.figures import verdict_figure
-from analysis.report import ReportTables, render_report, report_assets, report_tables, wanted_images
+from analysis.report import ReportTables, headlines, render_report, report_assets, report_tables, wanted_images
 from analysis.verdicts import verdicts
 from assets import display
 from assets.backgrounds import known_background
@@ -39,6 +39,7 @@ def _make(cell: Cell) -> Made:
     counts = found["verdict"].value_counts(sort=True)
     metadata: dict[str, object] = {"report": dg.MetadataValue.path(path)}
     if found.height:
+        metadata["in a word"] = display.table(headlines(found))
         metadata["verdicts"] = display.picture(verdict_figure(found), "Verdicts on every background")
         told = found.select("dataset", "encoder", "confounder", "verdict", "sentence")
         metadata["findings"] = display.table(told, 200, 1000)

@@ -6,10 +6,13 @@ import time
 from functools import lru_cache
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from analysis.components import principal_components
+from analysis.figures import encoders_figure
 from assets import display
 from assets.progress import Progress
 from assets.registry import get_dataset
@@ -20,7 +23,7 @@ from pipelines.encoder import Encoder
 from pipelines.encoders import encoder_specs, load_encoder
 from pipelines.readers import reader_of
 from pipelines.wanted import Wanted
-from store.embeddings import EmbeddingPartition
+from store.embeddings import EmbeddingMatrix, EmbeddingPartition
 from store.images import read_metadata, refresh_metadata
 from store.maintenance import build_indexes
 from store.runs import data_version, latest_run
@@ -29,6 +32,7 @@ from store.schema import EMBEDDINGS_PREFIX, CounterstainError
 # What a slow encoder has done is staged this often, however little it is.
 SECONDS_BETWEEN_STAGES = 15.0
 MAX_NORM_DRIFT = 0.05
+IMAGES_DRAWN = 800
 
 # A backfill goes encoder by encoder: the next data set finds the model loaded.
 _loaded = lru_cache(maxsize=1)(load_encoder)
@@ -105,7 +109,7 @@ def _make(cell: Cell) -> Made:
         data_version=data_version(cell.warehouse, table, dataset=cell.dataset),
         tables=(table,),
         summary={**encoded, "dimension": matrix.vectors.shape[1], "mean norm": float(norms.mean())},
-        metadata={"classes": display.table(classes), **about},
+        metadata={"first look": _first_look(cell, matrix), "classes": display.table(classes), **about},
         checks={
             "every_image_has_a_vector": Check(
                 len(matrix.vectors) == expected, f"{len(matrix.vectors)} vectors of {expected} images"
@@ -115,6 +119,16 @@ def _make(cell: Cell) -> Made:
         },
         fingerprint=fingerprint,
     )
+
+
+def _first_look(cell: Cell, matrix: EmbeddingMatrix) -> dg.MarkdownMetadataValue:
+    """Draw some of the vectors along their first two principal components, by label."""
+    chosen = np.random.default_rng(cell.project.seed).permutation(len(matrix.vectors))[:IMAGES_DRAWN]
+    places = principal_components(matrix.vectors[np.sort(chosen)])
+    known = matrix.images[np.sort(chosen)].select("image_id", "label")
+    drawn = known.with_columns(x=pl.Series(places[:, 0]), y=pl.Series(places[:, 1]), encoder=pl.lit(cell.encoder))
+    title = f"{cell.dataset}: principal components"
+    return display.picture(encoders_figure(drawn, colour_by="label", title=title), "Vectors by label")
 
 
 def _encode(cell: Cell, encoder: Encoder) -> dict[str, int]:
@@ -173,7 +187,7 @@ STEP = Step(
     name="embeddings",
     description="Each image's vector from one encoder, unnormalised, joined with the metadata that searches filter on.",
     group="features",
-    kinds=frozenset({"torch", "lancedb"}),
+    kinds=frozenset({"pytorch", "lancedb"}),
     scope="cell",
     upstream=("images",),
     code_version="1",

@@ -1,8 +1,11 @@
 """``layout_clusters``: clusters that recur across a cell's layouts, and how far they follow label and background."""
 
+import dagster as dg
 import polars as pl
 
-from analysis.layout_findings import layout_findings, summarise_associations
+from analysis.figures import layout_figure
+from analysis.layout_findings import LayoutFindings, layout_findings, summarise_associations
+from analysis.layouts import nearness_to_reference
 from assets import display
 from assets.features import embeddings_version, group_parameters, read_features, user_errors
 from assets.step import Cell, Check, Made, Step
@@ -49,6 +52,7 @@ def _make(cell: Cell) -> Made:
             **{f"layouts showing {name}": layouts for name, layouts in summary.select("attribute", "layouts").rows()},
         },
         metadata={
+            "clusters": _picture(cell, points, found),
             "how many layouts show what": display.table(summary),
             "clusters, the most frequent first": display.table(found.clusters.select(columns), CLUSTERS_SHOWN),
         },
@@ -59,6 +63,22 @@ def _make(cell: Cell) -> Made:
             )
         },
     )
+
+
+def _picture(cell: Cell, points: pl.DataFrame, found: LayoutFindings) -> dg.MarkdownMetadataValue:
+    """Draw the layout nearest to umap-learn's defaults, each image in the cluster that most layouts show."""
+    settings = points.select("n_neighbors", "min_dist").unique().rows()
+    size, distance = min(settings, key=lambda setting: nearness_to_reference(*setting))
+    shown = dict(found.clusters.filter(note="").select("cluster", "layouts").iter_rows())
+    foremost = sorted(shown, key=lambda cluster: (-shown[cluster], cluster))
+    order = pl.col("cluster").replace_strict(foremost, range(len(foremost)), return_dtype=pl.Int64)
+    recurring = found.members.filter(pl.col("cluster").is_in(foremost))
+    of_image = recurring.sort(order, "image_id").unique("image_id", keep="first", maintain_order=True)
+    names = pl.format("cluster {}", "cluster")
+    drawn = points.filter(n_neighbors=size, min_dist=distance)
+    drawn = drawn.join(of_image.select("image_id", cluster=names), on="image_id", how="left")
+    drawn = drawn.with_columns(pl.col("cluster").fill_null("none that recurs"))
+    return display.picture(layout_figure(drawn, colour_by="cluster", title=str(cell)), "Clusters")
 
 
 def _layouts_of(cell: Cell) -> pl.DataFrame:
@@ -74,7 +94,7 @@ STEP = Step(
     description="Clusters of every layout of a cell, at how many settings each recurs, and how far they go along with "
     "the label and each background attribute, beside what permutation gives.",
     group="analysis",
-    kinds=frozenset({"sklearn", "lancedb"}),
+    kinds=frozenset({"scikitlearn", "lancedb"}),
     scope="cell",
     upstream=("embeddings", "umap_layouts"),
     code_version="2",

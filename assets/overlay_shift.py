@@ -194,7 +194,7 @@ STEP = Step(
     "between near-duplicates. Placebos do the same without a word: as much is painted over elsewhere, or a patch of "
     "a word's size is planted.",
     group="analysis",
-    kinds=frozenset({"torch", "lancedb"}),
+    kinds=frozenset({"pytorch", "lancedb"}),
     scope="cell",
     upstream=("overlays", "duplicates", "embeddings"),
     code_version="3",

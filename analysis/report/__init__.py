@@ -4,6 +4,7 @@ Its chapters are the files of `analysis.report.sections`: that package's words s
 """
 
 from analysis.report.render import render_report, report_assets, report_tables, wanted_images
+from analysis.report.summary import headlines
 from analysis.report.tables import ReportTables
 
-__all__ = ["ReportTables", "render_report", "report_assets", "report_tables", "wanted_images"]
+__all__ = ["ReportTables", "headlines", "render_report", "report_assets", "report_tables", "wanted_images"]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from analysis.evidence import format_interval, format_number
-from analysis.report.tables import SEEN
+from analysis.report.tables import SEEN, ReportTables
 from analysis.verdicts import ENTANGLED, MEANINGS, NOTEWORTHY_DROP
-
-if TYPE_CHECKING:
-    from analysis.report.tables import ReportTables
 
 Row = dict[str, Any]
 
@@ -54,6 +51,12 @@ def encoder_verdicts(tables: ReportTables) -> list[EncoderVerdict]:
     ]
     order = ("bad", "warn", "unknown", "good")
     return sorted(verdicts, key=lambda verdict: (order.index(verdict.badge), verdict.encoder))
+
+
+def headlines(findings: pl.DataFrame) -> pl.DataFrame:
+    """Return ``encoder`` and ``verdict``, one sentence each, the encoder most led by backgrounds first."""
+    told = [(verdict.encoder, verdict.headline) for verdict in encoder_verdicts(ReportTables({"findings": findings}))]
+    return pl.DataFrame(told, {"encoder": pl.String, "verdict": pl.String}, orient="row")
 
 
 def overview(tables: ReportTables) -> Overview:
