@@ -30,8 +30,8 @@ def _make(tables: ReportTables) -> Sequence[Block]:
     if measured.is_empty():
         return [
             Words(
-                "None of the data sets is one of the study's, registered by the reader of its name: there is no "
-                "published score to set beside ours.",
+                "No data set here is registered with the reader of one of the published ones: there is no score to set "
+                "beside ours.",
                 note=True,
             )
         ]
