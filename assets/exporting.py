@@ -13,7 +13,7 @@ from store.descriptions import meaning, row_meaning
 from store.schema import EMBEDDINGS_PREFIX, TABLES, CounterstainError
 
 # What holds no number: where files are, what a person typed.
-_LEFT_OUT = frozenset({"datasets", "corrections", "imported_encoders", "rejects"})
+_LEFT_OUT = frozenset({"datasets", "corrections", "imported_encoders", "rejects", "named_views"})
 
 
 def export_tables(
