@@ -12,8 +12,8 @@ from assets.step import Cell
 from store.descriptions import meaning, row_meaning
 from store.schema import EMBEDDINGS_PREFIX, TABLES, CounterstainError
 
-# What holds no number: where files are, what a person typed.
-_LEFT_OUT = frozenset({"datasets", "corrections", "imported_encoders", "rejects", "named_views"})
+# What holds no number: where files are, what a person typed or wrote.
+_LEFT_OUT = frozenset({"datasets", "corrections", "imported_encoders", "rejects", "named_views", "texts"})
 
 
 def export_tables(
