@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -127,3 +127,64 @@ def _small_classes_allowed() -> Iterator[None]:
         # fold is still fitted with it, which is checked.
         warnings.filterwarnings("ignore", message="The least populated class in y", category=UserWarning)
         yield
+
+
+class Parts(NamedTuple):
+    """Rows of the three parts of a training, ascending."""
+
+    train: IntArray
+    validation: IntArray
+    test: IntArray
+
+
+def training_parts(labels: Categories, groups: IntArray, *, seed: int) -> Parts:
+    """Divide images of one label each into parts for training by gradient, whole groups together.
+
+    The test part is that of the grouped probes of the same seed, a fifth; the validation part is their first fold,
+    a fifth of the rest.
+
+    Parameters
+    ----------
+    labels
+        ``(n,)`` known categories.
+    groups
+        ``(n,)`` group codes.
+    seed
+        Seed of the division.
+
+    Raises
+    ------
+    ValueError
+        As `split_images`.
+    """
+    split = split_images(labels, groups, protocol="grouped", folds=TEST_PARTS, seed=seed)
+    train, validation = split.folds[0]
+    return Parts(np.sort(train), np.sort(validation), split.test)
+
+
+def training_parts_of_sets(groups: IntArray, *, seed: int) -> Parts:
+    """Divide images of several labels each: 70, 15 and 15 % of the groups at random, as the study does by patient.
+
+    Parameters
+    ----------
+    groups
+        ``(n,)`` group codes.
+    seed
+        Seed of the division.
+
+    Raises
+    ------
+    ValueError
+        If there are too few groups for three parts.
+
+    References
+    ----------
+    Sadman, Zulkernine & Kwan, arXiv:2506.14136.
+    """
+    names = np.random.default_rng(seed).permutation(np.unique(groups))
+    held_out = round(0.15 * len(names))
+    if held_out < 1:
+        raise ValueError(f"{len(names)} groups cannot be divided into parts of 70, 15 and 15 %: four are needed")
+    test, validation = names[:held_out], names[held_out : 2 * held_out]
+    part_of = [np.flatnonzero(np.isin(groups, part)) for part in (names[2 * held_out :], validation, test)]
+    return Parts(*part_of)

@@ -127,12 +127,12 @@ def list_known_data_sets(
 @app.command()
 def encoders(
     as_json: Annotated[bool, typer.Option("--json", help="All that is known of each, as one JSON array.")] = False,
+    warehouse: WarehouseOption = None,
 ) -> None:
-    """Show the registered encoders."""
-    from pipelines.encoders import encoder_specs
+    """Show the registered encoders, and those fine-tuned in this warehouse."""
     from pipelines.exposure import data_sets_seen
 
-    specs = sorted(encoder_specs().values(), key=lambda spec: (spec.group, spec.name))
+    specs = sorted(_project(warehouse).encoder_specs().values(), key=lambda spec: (spec.group, spec.name))
     if as_json:
         known = [{key: value for key, value in vars(spec).items() if key != "load"} for spec in specs]
         typer.echo(json.dumps(known, default=dict, ensure_ascii=False))
@@ -295,6 +295,38 @@ def calibrate(
     rates = project.open().frame("calibration").filter(pl.col("rejected").is_not_null(), pl.col("strength") == 0)
     columns = ["world", "metric", "association", "images", "repetitions", "rejected", "rejected_ci_low"]
     _print(rates.sort("row").select(*columns, "rejected_ci_high", "undefined").collect())
+
+
+@app.command()
+def finetune(
+    dataset: Annotated[str, typer.Argument(help="Data set.")],
+    encoder: Annotated[str, typer.Argument(help="Encoder to begin with.")],
+    mode: Annotated[str | None, typer.Option(help="linear: a head on its vectors; full: the encoder too.")] = None,
+    multi_label: Annotated[bool | None, typer.Option("--multi-label", help="Labels are sets, joined by ';'.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most; else 10.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Epochs without a lower validation loss; else 5.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step; else 24.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Else 1e-4 (linear) or 1e-5 (full).")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32 or bfloat16; else what suits the device.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of parts, head and order; else COUNTERSTAIN_SEED.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the training and its encoder; else made of the above.")] = None,
+    warehouse: WarehouseOption = None,
+) -> None:
+    """Train a linear head or a whole encoder by gradient, and show its held-out scores; again, it goes on."""
+    from assets.training import finetune as run
+
+    settings = {
+        "FINETUNE_MODE": mode, "FINETUNE_MULTI_LABEL": multi_label, "FINETUNE_EPOCHS": epochs,
+        "FINETUNE_PATIENCE": patience, "FINETUNE_BATCH_SIZE": batch_size, "FINETUNE_LEARNING_RATE": learning_rate,
+        "FINETUNE_PRECISION": precision, "SEED": seed, "FINETUNE_NAME": name,
+    }  # fmt: skip
+    given = {f"COUNTERSTAIN_{key}": str(value) for key, value in settings.items() if value is not None}
+    done = run(Project.from_environment({**os.environ, **given}, warehouse=warehouse), dataset, encoder)
+    _print(done.scores)
+    if done.shift is None:
+        return
+    typer.echo(f"\nThe encoder {done.name}, before and after, on images held out from its training:\n")
+    _print(done.shift)
 
 
 @app.command()

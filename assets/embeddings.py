@@ -17,10 +17,11 @@ from assets import display
 from assets.progress import Progress
 from assets.registry import get_dataset
 from assets.step import Cell, Check, Made, Step
+from assets.training_sets import trained_on
 from pipelines.batch_size import find_batch_size
 from pipelines.encode import encode
-from pipelines.encoder import Encoder
-from pipelines.encoders import encoder_specs, load_encoder
+from pipelines.encoder import Encoder, LoadOptions
+from pipelines.encoders import load_encoder
 from pipelines.readers import reader_of
 from pipelines.wanted import Wanted
 from store.embeddings import EmbeddingMatrix, EmbeddingPartition
@@ -34,19 +35,24 @@ SECONDS_BETWEEN_STAGES = 15.0
 MAX_NORM_DRIFT = 0.05
 IMAGES_DRAWN = 800
 
+
 # A backfill goes encoder by encoder: the next data set finds the model loaded.
-_loaded = lru_cache(maxsize=1)(load_encoder)
+@lru_cache(maxsize=1)
+def _loaded(name: str, options: LoadOptions, _revision: str | None) -> Encoder:
+    """Load an encoder; one that was fine-tuned anew meanwhile has another revision."""
+    return load_encoder(name, options)
 
 
 def loaded_encoder(cell: Cell) -> Encoder:
     """Return a cell's encoder, from memory if it was the last one used."""
-    return _loaded(cell.encoder, cell.project.load_options())
+    return _loaded(cell.encoder, cell.project.load_options(), cell.project.encoder_specs()[cell.encoder].revision)
 
 
 def _inputs(cell: Cell) -> dict[str, str]:
     # Vectors depend on the pixels alone; whoever changes what is known of the images tells every encoder's table.
     inputs = {"images": data_version(cell.warehouse, "images", columns=["content_hash"], dataset=cell.dataset)}
-    if cell.encoder not in encoder_specs():
+    specs = cell.project.encoder_specs()
+    if cell.encoder not in specs:
         table = EMBEDDINGS_PREFIX + cell.encoder
         inputs["vectors"] = data_version(cell.warehouse, table, columns=["fingerprint"], dataset=cell.dataset)
     else:
@@ -56,7 +62,7 @@ def _inputs(cell: Cell) -> dict[str, str]:
 
 def checkpoint_state(cell: Cell) -> dict[str, str]:
     """Return a digest of the files of a registered encoder's local checkpoint, as an input; none for the hub's."""
-    folder = cell.project.load_options().local_checkpoint(encoder_specs()[cell.encoder])
+    folder = cell.project.load_options().local_checkpoint(cell.project.encoder_specs()[cell.encoder])
     if folder is None:
         return {}
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -65,7 +71,7 @@ def checkpoint_state(cell: Cell) -> dict[str, str]:
 
 
 def _parameters(cell: Cell) -> dict[str, object]:
-    spec = encoder_specs().get(cell.encoder)
+    spec = cell.project.encoder_specs().get(cell.encoder)
     if spec is None:
         return {"imported": True}
     precision = cell.project.precision
@@ -81,12 +87,15 @@ def _parameters(cell: Cell) -> dict[str, object]:
 
 def _make(cell: Cell) -> Made:
     about: dict[str, object] = {}
-    if cell.encoder in encoder_specs():
+    if cell.encoder in cell.project.encoder_specs():
         encoder = loaded_encoder(cell)
         fingerprint, encoded = encoder.fingerprint, _encode(cell, encoder)
         about = {"cosine to float32": encoder.fidelity}
         if encoder.files:
             about["weights"] = display.table(_weights(encoder))
+        known = read_metadata(cell.warehouse, cell.dataset)["image_id"]
+        if seen := len(trained_on(cell) & set(known)):
+            about["of these images, trained on"] = seen
     else:
         if not _inputs(cell)["vectors"]:
             raise CounterstainError(

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from analysis.metadata import background_attributes
 from assets.backgrounds import image_groups, known_background
 from assets.registry import get_dataset
-from assets.step import Cell
+from assets.step import Cell, log
+from assets.training_sets import trained_on
 from pipelines.encoders import why_no_texts
 from store.images import read_metadata
 from store.runs import data_version
@@ -50,6 +51,11 @@ def read_features(cell: Cell) -> Features:
             f"data set {cell.dataset!r} has no labels: name the column with "
             "`counterstain datasets add … --label COLUMN`, or give them with `counterstain correct`."
         )
+    if seen := trained_on(cell) & set(images["image_id"]):
+        log.warning(
+            "  %s was fine-tuned on %d of these %d images: what it shows of them is partly what it was told; "
+            "finetuning_shift compares on held-out images", cell.encoder, len(seen), images.height,
+        )  # fmt: skip
     group_columns = get_dataset(cell.warehouse, cell.dataset).groups
     with user_errors(cell):
         groups = image_groups(cell.warehouse, cell.dataset, images)

@@ -6,7 +6,6 @@ from analysis.figures import c_path_figure, leaderboard_figure
 from analysis.probes import PENALTY
 from assets import display
 from assets.step import Cell, Made, Step
-from pipelines.encoders import encoder_specs
 from store.results import write_results
 from store.runs import data_version, latest_runs
 from store.schema import EXPOSURE, LEADERBOARD, CounterstainError
@@ -58,7 +57,7 @@ def _make(cell: Cell) -> Made:
 def _exposure(cell: Cell, ranked: pl.DataFrame) -> pl.DataFrame:
     """Return, for each data set and encoder that is ranked, what of the one the other's training touched, or null."""
     readers = dict(cell.warehouse.frame("datasets").select("dataset", "reader").collect().rows())
-    specs = encoder_specs()
+    specs = cell.project.encoder_specs()
     rows = []
     for dataset, encoder in ranked.select("dataset", "encoder").unique(maintain_order=True).iter_rows():
         exposure = specs[encoder].exposure if encoder in specs else {}

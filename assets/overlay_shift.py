@@ -15,7 +15,6 @@ from assets.features import Features, embeddings_version, group_parameters, read
 from assets.progress import Progress
 from assets.registry import get_dataset
 from assets.step import Cell, Check, Made, Step
-from pipelines.encoders import encoder_specs
 from pipelines.overlays.interventions import INTERVENTIONS, Changed, Subject, encode_changed
 from pipelines.readers import reader_of
 from pipelines.wanted import Wanted
@@ -41,7 +40,7 @@ def _make(cell: Cell) -> Made:
     features = read_features(cell)
     changed = _changed(cell)
     references = _references(cell, features)
-    loadable = cell.encoder in encoder_specs()
+    loadable = cell.encoder in cell.project.encoder_specs()
     rows = _rows(features, changed, references, cell.project.seed, loadable=loadable)
     names = {"dataset": cell.dataset, "encoder": cell.encoder}
     write_results(cell.warehouse, OVERLAY_SHIFT, rows, **names)
@@ -78,7 +77,7 @@ def _make(cell: Cell) -> Made:
 
 def _changed(cell: Cell) -> list[Changed]:
     """Change and encode a sample of the images; none where the vectors came from elsewhere."""
-    if cell.encoder not in encoder_specs():
+    if cell.encoder not in cell.project.encoder_specs():
         return []
     subjects = _subjects(cell)
     dataset = get_dataset(cell.warehouse, cell.dataset)

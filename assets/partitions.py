@@ -5,7 +5,8 @@ from pathlib import Path
 import dagster as dg
 from filelock import FileLock
 
-from pipelines.encoders import encoder_specs
+from assets.project import finetuned_dir
+from pipelines.encoders import available_specs
 from store import Warehouse
 
 datasets_partitions = dg.DynamicPartitionsDefinition(name="dataset")
@@ -19,8 +20,10 @@ def known_datasets(warehouse: Warehouse) -> list[str]:
 
 
 def known_encoders(warehouse: Warehouse) -> list[str]:
-    """Names of the registered and the imported encoders, sorted."""
-    return sorted({*encoder_specs(), *warehouse.frame("imported_encoders").collect()["encoder"]})
+    """Names of the registered, the fine-tuned and the imported encoders, sorted."""
+    return sorted(
+        {*available_specs(finetuned_dir(warehouse)), *warehouse.frame("imported_encoders").collect()["encoder"]}
+    )
 
 
 def sync_partitions(instance: dg.DagsterInstance, warehouse: Warehouse) -> None:

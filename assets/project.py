@@ -8,7 +8,9 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field, ValidationError
 
-from pipelines.encoder import LoadOptions
+from pipelines.encoder import EncoderSpec, LoadOptions
+from pipelines.encoders import available_specs
+from pipelines.finetuning.recipe import Mode
 from pipelines.precision import Precision
 from store import Warehouse, open_warehouse
 from store.schema import CounterstainError
@@ -47,6 +49,18 @@ class Project(dg.ConfigurableResource[None]):
         Seed of every analysis.
     calibration_repetitions
         Sets with nothing planted on which each test is calibrated.
+    finetune_mode
+        ``linear`` (a head on the vectors) or ``full`` (the encoder too).
+    finetune_multi_label
+        Whether labels are sets, joined by ``;``.
+    finetune_epochs, finetune_patience, finetune_batch_size, finetune_weight_decay
+        As `pipelines.finetuning.recipe.Recipe`.
+    finetune_learning_rate
+        0 for the study's: 1e-4 of a head, 1e-5 of an encoder.
+    finetune_precision
+        Of the forward pass in training; ``auto`` is bfloat16 on a GPU that computes in it, else float32.
+    finetune_name
+        Of the training, and of the encoder it makes; empty for one made of encoder, data set, mode and seed.
     """
 
     warehouse: str = "warehouse"
@@ -63,6 +77,15 @@ class Project(dg.ConfigurableResource[None]):
     repeats: int = Field(5, ge=1)
     seed: int = Field(0, ge=0)
     calibration_repetitions: int = Field(200, ge=1)
+    finetune_mode: Mode = "linear"
+    finetune_multi_label: bool = False
+    finetune_epochs: int = Field(10, ge=1)
+    finetune_patience: int = Field(5, ge=1)
+    finetune_batch_size: int = Field(24, ge=2)
+    finetune_learning_rate: float = Field(0.0, ge=0)
+    finetune_weight_decay: float = Field(1e-2, ge=0)
+    finetune_precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    finetune_name: str = ""
 
     @classmethod
     def from_environment(
@@ -93,9 +116,22 @@ class Project(dg.ConfigurableResource[None]):
     def load_options(self) -> LoadOptions:
         """Return where and how encoders are loaded."""
         folder = Path(self.checkpoint_dir).expanduser() if self.checkpoint_dir else None
-        return LoadOptions(folder, self.device, self.precision)
+        return LoadOptions(folder, self.device, self.precision, finetuned_dir(self.open()))
 
     def home(self) -> Path:
-        """Return a local folder for what is not a table: the Dagster instance and written reports."""
-        warehouse = self.open()
-        return Path(warehouse.uri) if warehouse.is_local else warehouse.cache_dir
+        """Return a local folder for what is not a table: the Dagster instance, reports, fine-tuned encoders."""
+        return home_of(self.open())
+
+    def encoder_specs(self) -> dict[str, EncoderSpec]:
+        """Return the registered encoders and those fine-tuned in this warehouse, by name."""
+        return available_specs(finetuned_dir(self.open()))
+
+
+def home_of(warehouse: Warehouse) -> Path:
+    """Return the local folder of a warehouse for what is not a table."""
+    return Path(warehouse.uri) if warehouse.is_local else warehouse.cache_dir
+
+
+def finetuned_dir(warehouse: Warehouse) -> Path:
+    """Return the folder of the trainings by gradient, and so of the encoders that were fine-tuned."""
+    return home_of(warehouse) / "finetuned"

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from analysis.explaining import what_neighbors_share
 from assets.features import Features, read_features
 from assets.partitions import known_encoders
-from assets.project import Project
+from assets.project import Project, finetuned_dir
 from assets.step import Cell
 from pipelines.decoding import content_hash, open_image, to_rgb
-from pipelines.encoders import encoder_specs, load_encoder
+from pipelines.encoders import available_specs, load_encoder
 from pipelines.sources import UnreadableImageError, read_file
 from store import Warehouse
 from store.embeddings import import_embeddings
@@ -49,7 +49,7 @@ def encode_image(project: Project, encoder: str, path: Path) -> NDArray[np.float
     warehouse = project.open()
     if encoder not in known_encoders(warehouse):
         raise CounterstainError(f"no encoder {encoder!r}; encoders: {', '.join(known_encoders(warehouse))}.")
-    if encoder not in encoder_specs():
+    if encoder not in project.encoder_specs():
         raise CounterstainError(
             f"{encoder!r} was imported, so new images cannot be encoded: give the id of a stored one."
         )
@@ -105,6 +105,6 @@ def _stored_id(image: str, features: Features) -> str | None:
 
 def import_as_encoder(warehouse: Warehouse, encoder: str, dataset: str, vectors: Path, manifest: pl.DataFrame) -> int:
     """Import vectors under a name that no registered encoder has; see `store.embeddings.import_embeddings`."""
-    if encoder in encoder_specs():
+    if encoder in available_specs(finetuned_dir(warehouse)):
         raise CounterstainError(f"{encoder!r} is a registered encoder: choose another name for imported vectors.")
     return import_embeddings(warehouse, encoder, dataset, vectors, manifest)

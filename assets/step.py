@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from assets.partitions import cells_partitions, datasets_partitions
+from assets.partitions import cells_partitions, datasets_partitions, sync_partitions
 from assets.project import Project
 from store import Warehouse
 from store.runs import Run, latest_run, record_run
@@ -88,6 +88,8 @@ class Step:
         Names of the checks that `make` reports, with descriptions.
     on_request
         Made only where it is asked for by name.
+    adds_encoders
+        Whether it may make an encoder, which is then a partition.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Step:
     make: Callable[[Cell], Made]
     checks: Mapping[str, str] = field(default_factory=dict)
     on_request: bool = False
+    adds_encoders: bool = False
 
     def partition_of(self, dataset: str, encoder: str) -> tuple[str, str]:
         """Return the names of this step's partition within a cell."""
@@ -179,6 +182,8 @@ def _as_asset(step: Step, steps: Mapping[str, Step]) -> dg.AssetsDefinition:
             except CounterstainError as error:
                 log.error("%s of %s: %s", step.name, key, error)
                 failed[key] = error
+        if step.adds_encoders:
+            sync_partitions(context.instance, warehouse)
         if failed:
             # The run fails, yet what was made was made: Dagster would record none of it by itself.
             for key, done in made.items():

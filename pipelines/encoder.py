@@ -75,7 +75,7 @@ class EncoderSpec:
     exposure
         The study's data sets that training is known to have touched, and how closely.
     variant_of
-        The encoder that has the same checkpoint and another feature.
+        The encoder that has the same checkpoint and another feature, or that this one was fine-tuned from.
     """
 
     name: str
@@ -133,11 +133,14 @@ class LoadOptions:
         Torch device.
     precision
         Of the forward pass; weights and vectors are float32.
+    finetuned_dir
+        Folder of the encoders that were fine-tuned here.
     """
 
     checkpoint_dir: Path | None = None
     device: str = "cpu"
     precision: Precision = "float32"
+    finetuned_dir: Path | None = None
 
     def local_checkpoint(self, spec: EncoderSpec) -> Path | None:
         """Return the folder of an encoder's checkpoint, where there is one."""

@@ -549,6 +549,66 @@ PUBLISHED_COMPARISON = _result_table(
     partition=(),
 )
 
+
+def _training_table(name: str, fields: list[pa.Field]) -> TableSpec:
+    """Declare a table of what trainings by gradient gave: a partition for each, by its name."""
+    names = ("dataset", "encoder", "training")
+    ids = [*(pa.field(each, pa.string()) for each in names), pa.field("row", pa.int32())]
+    return _table(name, ids + fields, key=(*names, "row"), partition=names)
+
+
+FINETUNING_EPOCHS = _training_table(
+    "finetuning_epochs",
+    [
+        pa.field("epoch", pa.int32()),
+        pa.field("train_loss", pa.float64()),  # while the weights moved
+        pa.field("validation_loss", pa.float64()),
+        pa.field("learning_rate", pa.float64()),  # of the last step
+        pa.field("kept", pa.bool_()),  # the epoch whose weights were kept
+    ],
+)
+FINETUNING_SCORES = _training_table(
+    "finetuning_scores",
+    [
+        pa.field("mode", pa.string()),  # linear | full
+        pa.field("part", pa.string()),  # train | validation | test
+        pa.field("label", pa.string()),  # null: all
+        pa.field("metric", pa.string()),
+        pa.field("value", pa.float64()),
+        *_INTERVAL,
+        pa.field("n", pa.int64()),
+        pa.field("seed", pa.int64()),
+        pa.field("note", pa.string()),
+    ],
+)
+FINETUNING_IMAGES = _training_table(
+    "finetuning_images",
+    [
+        pa.field("image_id", pa.string()),
+        pa.field("part", pa.string()),  # null: without a label, in no part
+        pa.field("truth", pa.string()),
+        pa.field("predicted", pa.string()),
+        pa.field("margin", pa.float64()),  # logit of the true class less the best other; null for several labels
+        pa.field("correct", pa.bool_()),
+    ],
+)
+FINETUNING_SHIFT = _result_table(
+    "finetuning_shift",
+    [
+        pa.field("base", pa.string()),
+        pa.field("images", pa.string()),  # test | all
+        pa.field("moment", pa.string()),  # before | after
+        pa.field("confounder", pa.string()),  # null: the label itself
+        pa.field("metric", pa.string()),
+        pa.field("value", pa.float64()),
+        *_INTERVAL,
+        pa.field("expected", pa.float64()),
+        pa.field("n", pa.int64()),
+        pa.field("note", pa.string()),
+        pa.field("seed", pa.int64()),
+    ],
+)
+
 # Column types a cell of text may be parsed to.
 _COLUMN_TYPES = {f.name: f.type for f in IMAGES.schema}
 _FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -728,6 +788,7 @@ TABLES: Mapping[str, TableSpec] = {
         NEIGHBOR_AUDIT_VALUES, TELLING_NEIGHBORS, NEAR_DUPLICATES, ENCODER_AGREEMENT, CALIBRATION, EXPOSURE,
         LEADERBOARD, ENCODER_CONTRASTS, PUBLISHED_COMPARISON, FINDINGS, NAMED_VIEWS, RUNS, TEXTS, ZERO_SHOT_SCORES,
         ZERO_SHOT_PREDICTIONS, ZERO_SHOT_RELIABILITY, RETRIEVAL_SCORES, RETRIEVAL_RANKS, SEPARABILITY,
+        FINETUNING_EPOCHS, FINETUNING_SCORES, FINETUNING_IMAGES, FINETUNING_SHIFT,
     )
 }  # fmt: skip
 

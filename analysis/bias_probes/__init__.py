@@ -14,7 +14,7 @@ from analysis.probes import SCORES_SCHEMA, ProbeResult, probe
 from analysis.scoring import HeldOut
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from analysis.arrays import Categorical, FloatArray, IntArray
 
@@ -35,6 +35,7 @@ def bias_probes(
     seed: int,
     grouped: ProbeResult | None = None,
     published: ProbeResult | None = None,
+    only: Collection[str] | None = None,
 ) -> pl.DataFrame:
     """Run every bias probe on one data set under one encoder.
 
@@ -53,6 +54,8 @@ def bias_probes(
     grouped, published
         What `probe` found of the label in these images under either protocol; their predictions and folds are
         used again. None to fit them here.
+    only
+        Names of the probes to run; all unless given.
 
     Returns
     -------
@@ -81,7 +84,8 @@ def bias_probes(
         else:
             references[protocol] = _read(given, protocol, coded, groups, np.argsort(order))
     case = Case(vectors, coded, groups, dict(zip(columns, sorted_columns, strict=True)), seed, references)
-    scores = [score for found in discover_probes().values() for score in found.function(case)]
+    probes = [found for name, found in discover_probes().items() if only is None or name in only]
+    scores = [score for found in probes for score in found.function(case)]
     return pl.DataFrame([_row(score, seed) for score in scores], schema=SCHEMA)
 
 

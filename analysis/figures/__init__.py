@@ -12,10 +12,12 @@ from analysis.figures.image_grid import image_grid_figure
 from analysis.figures.layout_grids import layout_grids_figure
 from analysis.figures.layouts import encoders_figure, layout_figure
 from analysis.figures.leaderboard import leaderboard_figure
+from analysis.figures.learning_curve import learning_curve_figure
 from analysis.figures.marked_images import Found, MarkedImage, marked_images_figure
 from analysis.figures.over_prediction import over_prediction_figure
 from analysis.figures.reliability import reliability_figure
 from analysis.figures.shifts import shift_figure
+from analysis.figures.tuning_shift import tuning_shift_figure
 from analysis.figures.verdicts import verdict_figure
 
 __all__ = [
@@ -36,10 +38,12 @@ __all__ = [
     "layout_figure",
     "layout_grids_figure",
     "leaderboard_figure",
+    "learning_curve_figure",
     "marked_images_figure",
     "neighbors_figure",
     "over_prediction_figure",
     "reliability_figure",
     "shift_figure",
+    "tuning_shift_figure",
     "verdict_figure",
 ]

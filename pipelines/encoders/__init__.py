@@ -2,10 +2,12 @@
 
 import sys
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.discovery import discover
 from pipelines.encoder import Encoder, EncoderSpec, LoadOptions
+from pipelines.finetuning.tuned import finetuned_specs
 from store.schema import CounterstainError
 
 if TYPE_CHECKING:
@@ -26,17 +28,23 @@ def encoder_specs() -> dict[str, EncoderSpec]:
     return {variant.name: variant for variant in variants}
 
 
+def available_specs(finetuned_dir: Path | None) -> dict[str, EncoderSpec]:
+    """Return the registered encoders and those that were fine-tuned into a folder, by name."""
+    return encoder_specs() | finetuned_specs(finetuned_dir, encoder_specs())
+
+
 def load_encoder(name: str, options: LoadOptions) -> Encoder:
-    """Load a registered encoder.
+    """Load a registered or a fine-tuned encoder.
 
     Raises
     ------
     CounterstainError
         If there is no such encoder, or its checkpoint is missing or does not fit.
     """
-    if name not in encoder_specs():
-        raise CounterstainError(f"no encoder {name!r}; encoders: {', '.join(sorted(encoder_specs()))}.")
-    spec = encoder_specs()[name]
+    specs = available_specs(options.finetuned_dir)
+    if name not in specs:
+        raise CounterstainError(f"no encoder {name!r}; encoders: {', '.join(sorted(specs))}.")
+    spec = specs[name]
     return spec.load(spec, options)
 
 

@@ -36,6 +36,8 @@ def test_the_graph_is_that_of_the_design() -> None:
         "separability": ("analysis", cell, ["duplicates", "embeddings", "overlays"]),
         "zero_shot": ("analysis", cell, ["duplicates", "embeddings", "overlays", "text_embeddings"]),
         "retrieval": ("analysis", cell, ["duplicates", "embeddings", "overlays", "text_embeddings"]),
+        "finetuning": ("analysis", cell, ["duplicates", "embeddings", "overlays"]),
+        "finetuning_shift": ("analysis", cell, ["duplicates", "embeddings", "overlays"]),
         "leaderboard": ("findings", None, ["svm_probes"]),
         "encoder_contrasts": ("findings", None, ["svm_probes"]),
         "published_comparison": ("findings", None, ["svm_probes"]),
@@ -83,6 +85,7 @@ def test_checks_jobs_and_sensors() -> None:
         ("texts", "prompts_differ"),
         ("text_embeddings", "text_side_loads"),
         ("zero_shot", "above_chance"),
+        ("finetuning", "learned"),
         ("calibration", "errors_as_stated"),
     }
     jobs = {name for name in repository.job_names if not name.startswith("__")}
@@ -145,4 +148,4 @@ def test_a_backfill_is_one_process() -> None:
         if isinstance(definition, dg.AssetsDefinition) and definition.partitions_def
     }
     assert all(policy == dg.BackfillPolicy.single_run() for policy in policies.values())
-    assert len(policies) == 14
+    assert len(policies) == 16
