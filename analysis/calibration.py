@@ -1,25 +1,30 @@
-"""Calibration: how often the audits' tests err, and how their metrics move, where the truth is planted."""
+"""Calibration: how often the audits' tests err, what their intervals cover, and how their metrics move with the truth."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
 
 from analysis.audits import audit_cell
+from analysis.coverage import SCHEMA as COVERAGE_SCHEMA
+from analysis.coverage import interval_coverage
 from analysis.neighbors import cosine_neighbors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from analysis.arrays import FloatArray, IntArray
 
 ALPHA = 0.05
-# What is tested, by audit.
-TESTS = {"confounder_agreement": "confounder_agreement", "robustness": "robustness_index"}
+# The audits that test, and the metric that each tests, by what the null hypothesis is of.
+TESTS = {
+    "background": {"confounder_agreement": "confounder_agreement", "robustness": "robustness_index"},
+    "label": {"label_agreement": "label_agreement"},
+}
 SCHEMA = {
     "world": pl.String,
     "metric": pl.String,
@@ -69,6 +74,38 @@ class World(Protocol):
     def __call__(self, setting: Setting, seed: int) -> Sample:
         """Draw one sample; the same for the same setting and seed."""
         ...
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One world over a grid.
+
+    Attributes
+    ----------
+    world
+        Its name.
+    draw
+        Draws a sample.
+    settings
+        The grid.
+    plants
+        What the strength is of, so that nothing is there to be found at 0; audits of it alone are run.
+    independent
+        Whether samples of a setting share nothing: else what intervals cover cannot be told from them.
+    """
+
+    world: str
+    draw: World
+    settings: Sequence[Setting]
+    plants: Literal["background", "label"] = "background"
+    independent: bool = True
+
+
+class Calibration(NamedTuple):
+    """What was found: `SCHEMA`, a row per metric and setting, and `analysis.coverage.SCHEMA`, a row per metric."""
+
+    metrics: pl.DataFrame
+    intervals: pl.DataFrame
 
 
 def grid(strengths: Iterable[float], associations: Iterable[float], images: Iterable[int]) -> list[Setting]:
@@ -128,6 +165,16 @@ def uneven_world() -> World:
     return draw
 
 
+def label_world(draw: World) -> World:
+    """Return a world in which what another plants is the label, and what was the label is not known."""
+
+    def drawn(setting: Setting, seed: int) -> Sample:
+        sample = draw(setting, seed)
+        return sample._replace(labels=sample.background, background=np.zeros_like(sample.labels))
+
+    return drawn
+
+
 def _features(
     setting: Setting, labels: IntArray, background: IntArray, groups: IntArray, rng: np.random.Generator
 ) -> FloatArray:
@@ -154,26 +201,20 @@ def carriers(labels: IntArray, association: float, rng: np.random.Generator) -> 
 
 
 def calibrate(
-    world: str,
-    draw: World,
-    settings: Iterable[Setting],
+    trial: Trial,
     *,
     repetitions: int,
     described: int,
     k: int,
     seed: int,
     progress: Callable[[], object] | None = None,
-) -> pl.DataFrame:
+) -> Calibration:
     """Audit many samples of every setting.
 
     Parameters
     ----------
-    world
-        Name of the world.
-    draw
-        Draws a sample.
-    settings
-        The grid.
+    trial
+        The world and its settings.
     repetitions
         Samples of a setting of strength 0, on which only the tests are run.
     described
@@ -187,25 +228,36 @@ def calibrate(
 
     Returns
     -------
-    polars.DataFrame
-        `SCHEMA`, a row per metric and setting. `rejected` is the share of samples in which the test rejects at `alpha`,
-        with Wilson's interval: at strength 0 the rate of false positives, else the power; null for what is not tested.
-        Samples count of which the audit gives a p-value, and `undefined` is the share of the others.
+    Calibration
+        In `metrics`, `rejected` is the share of samples in which the test rejects at `alpha`, with Wilson's interval:
+        at strength 0 the rate of false positives, else the power; null for what is not tested. Samples count of which
+        the audit gives a p-value, and `undefined` is the share of the others. In `intervals`, how often those of a
+        metric cover the truth, as `interval_coverage`; nothing where samples are not independent.
     """
     rows: list[dict[str, object]] = []
-    for setting in settings:
+    audited: list[pl.DataFrame] = []
+    for setting in trial.settings:
         found: list[pl.DataFrame] = []
         for repetition in range(max(described, repetitions if setting.strength == 0 else 0)):
             own_seed = seed + 1000 * repetition + 1
-            found.append(_audited(draw(setting, own_seed), k=k, seed=own_seed, whole=repetition < described))
+            found.append(_audited(trial, setting, k=k, seed=own_seed, whole=repetition < described))
         together = pl.concat(found) if found else pl.DataFrame()
         rows += [
-            _row(world, setting, str(metric), results, seed)
+            _row(trial, setting, str(metric), results, seed)
             for (metric,), results in (together.group_by("metric", maintain_order=True) if found else ())
         ]
+        if found and trial.independent:
+            point = (
+                pl.lit(value, pl.Float64).alias(name)
+                for name, value in (("strength", setting.strength), ("association", setting.association))
+            )
+            audited.append(together.with_columns(*point, pl.lit(setting.images, pl.Int32).alias("images")))
         if progress:
             progress()
-    return pl.DataFrame(rows, schema=SCHEMA)
+    metrics = pl.DataFrame(rows, schema=SCHEMA)
+    if not audited:
+        return Calibration(metrics, pl.DataFrame(schema=COVERAGE_SCHEMA))
+    return Calibration(metrics, interval_coverage(pl.concat(audited), world=trial.world, seed=seed))
 
 
 def beyond_chance(null: pl.DataFrame) -> pl.DataFrame:
@@ -230,34 +282,37 @@ def beyond_chance(null: pl.DataFrame) -> pl.DataFrame:
     return null.filter(pl.Series(p_values, dtype=pl.Float64) * null.height < ALPHA)
 
 
-def _audited(sample: Sample, *, k: int, seed: int, whole: bool) -> pl.DataFrame:
+def _audited(trial: Trial, setting: Setting, *, k: int, seed: int, whole: bool) -> pl.DataFrame:
     """Audit a sample as a data set is: wholly, or by what is tested alone."""
+    sample = trial.draw(setting, seed)
     neighbors = cosine_neighbors(sample.vectors, max(k, _LISTED), groups=sample.groups)
+    tests = TESTS[trial.plants]
     frame = audit_cell(
         neighbors,
         sample.labels,
-        {"background": sample.background},
+        {"background": sample.background} if trial.plants == "background" else {},
         sample.groups,
         k=k,
         seed=seed,
         vectors=sample.vectors,
-        only=None if whole else TESTS,
+        only=None if whole else tests,
     ).summary
-    frame = frame.filter(pl.col("confounder").is_not_null(), ~pl.col("metric").str.ends_with("_by_k"))
-    return frame if whole else frame.filter(pl.col("metric").is_in(list(TESTS.values())))
+    of_planted = pl.col("confounder").is_not_null() if trial.plants == "background" else pl.col("confounder").is_null()
+    frame = frame.filter(of_planted, ~pl.col("metric").str.ends_with("_by_k"))
+    return frame if whole else frame.filter(pl.col("metric").is_in(list(tests.values())))
 
 
-def _row(world: str, setting: Setting, metric: str, results: pl.DataFrame, seed: int) -> dict[str, object]:
+def _row(trial: Trial, setting: Setting, metric: str, results: pl.DataFrame, seed: int) -> dict[str, object]:
     from scipy.stats import binomtest
 
     values, expected, p_values = (
         results[column].drop_nulls().to_numpy() for column in ("value", "expected", "p_value")
     )
-    counted = p_values if metric in TESTS.values() else values
+    counted = p_values if metric in TESTS[trial.plants].values() else values
     rejected = int(np.sum(p_values <= ALPHA))
     between = binomtest(rejected, len(p_values)).proportion_ci(method="wilson") if len(p_values) else None
     return {
-        "world": world,
+        "world": trial.world,
         "metric": metric,
         "strength": setting.strength,
         "association": setting.association,

@@ -9,36 +9,38 @@ import numpy as np
 
 
 @numba.njit(nogil=True)
-def keep_near(tile: Any, top: Any, left: Any, group: Any, near: Any, counts: Any, found: Any, products: Any) -> None:
-    """Keep what a tile of products holds for its rows and, mirrored, for its columns.
+def keep_near(
+    tile: Any, top: Any, left: Any, group: Any, near: Any, mirrored: Any, counts: Any, found: Any, products: Any
+) -> None:
+    """Keep what a tile of products holds for its rows and, where `mirrored`, for its columns.
 
     `near` is the least product that counts for a row; `counts` goes on beyond the room in `found`, which tells that
-    something was lost.
+    something was lost. A mirrored tile on the diagonal is read above it.
     """
     rows, columns = tile.shape
     room = found.shape[1]
-    mirrored = left > top
     for r in range(rows):
         i = top + r
         own = near[i]
         own_group = group[i]
-        begin = 0 if mirrored else r + 1
+        begin = r + 1 if mirrored and top == left else 0
         while begin < columns:
             end = min(begin + 64, columns)
             # Most stretches hold nothing: told without a branch, and so many at once.
             some = False
             for c in range(begin, end):
-                some |= (tile[r, c] >= own) | (tile[r, c] >= near[left + c])
+                some |= (tile[r, c] >= own) | (mirrored & (tile[r, c] >= near[left + c]))
             for c in range(begin, end if some else begin):
                 value = tile[r, c]
                 j = left + c
-                if (value >= own or value >= near[j]) and group[j] != own_group:
+                for_column = mirrored and value >= near[j]
+                if (value >= own or for_column) and group[j] != own_group and i != j:
                     if value >= own:
                         if counts[i] < room:
                             found[i, counts[i]] = j
                             products[i, counts[i]] = value
                         counts[i] += 1
-                    if value >= near[j]:
+                    if for_column:
                         if counts[j] < room:
                             found[j, counts[j]] = i
                             products[j, counts[j]] = value

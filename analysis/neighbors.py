@@ -245,7 +245,8 @@ def _tiled(unit: npt.NDArray[np.float32], k: int, groups: IntArray) -> Neighbors
 
     What is nearer than a threshold is kept as it streams by, and only that is sorted. The threshold of a row is the
     quantile of its distances to a sample of rows that a little more than k of all are expected to pass; the few rows of
-    which fewer pass, or more than there is room for, are compared once more with everything.
+    which fewer pass, or more than there is room for, are compared once more with everything. The sample stands first,
+    so that its products serve twice: a pair of which one is in the sample is not compared again.
     """
     from analysis.neighbor_kernels import expand, keep_near
 
@@ -253,34 +254,36 @@ def _tiled(unit: npt.NDArray[np.float32], k: int, groups: IntArray) -> Neighbors
     first_copy = _first_copies(unit)
     # Copies stand in for one another: one is compared, and all are listed, at one distance.
     kept = np.flatnonzero(first_copy == np.arange(n))
-    position = np.empty(n, dtype=np.int64)
-    position[kept] = np.arange(len(kept))
-    original = position[first_copy]
-    copied = np.bincount(original, minlength=len(kept)) > 1
-    distinct = unit if len(kept) == n else unit[kept]
-    # What stands for copies of several groups is excluded from no list as a whole.
-    group = np.where(copied, -1 - np.arange(len(kept)), np.unique(groups, return_inverse=True)[1][kept])
     m = len(kept)
-
     sample, quantile, room = _sampling(m, k)
     if m * room * 8 > _ROOM_BYTES:
         return _by_rows(unit, k, groups, np.arange(n), 1024)
-    near = np.empty(m, dtype=np.float32)
-    rows_at_once = max(1, min(1024, _BLOCK_ELEMENTS // len(sample)))
-    for start in range(0, m, rows_at_once):
-        part = slice(start, start + rows_at_once)
-        block = distinct[part] @ distinct[sample].T
-        block[group[part][:, None] == group[sample][None, :]] = -np.inf
-        near[part] = -np.partition(-block, quantile, axis=1)[:, quantile]
+    sampled = len(sample)
+    kept = np.concatenate([kept[sample], np.delete(kept, sample)])
+    position = np.empty(n, dtype=np.int64)
+    position[kept] = np.arange(m)
+    original = position[first_copy]
+    copied = np.bincount(original, minlength=m) > 1
+    distinct = unit[kept]
+    # What stands for copies of several groups is excluded from no list as a whole.
+    group = np.where(copied, -1 - np.arange(m), np.unique(groups, return_inverse=True)[1][kept])
 
+    near = np.empty(m, dtype=np.float32)
     found = np.empty((m, room), dtype=np.int32)
     products = np.empty((m, room), dtype=np.float32)
     counts = np.zeros(m, dtype=np.int64)
-    for top in range(0, m, _TILE):
-        rows = distinct[top : top + _TILE]
-        for left in range(top, m, _TILE):
-            tile = rows @ distinct[left : left + _TILE].T
-            keep_near(tile, top, left, group, near, counts, found, products)
+    rows_at_once = max(1, min(_TILE, _BLOCK_ELEMENTS // sampled))
+    # Of the sample's rows first: a threshold must be known before what others have for its row is kept.
+    for top, end in [*_parts(0, sampled, rows_at_once), *_parts(sampled, m, rows_at_once)]:
+        block = distinct[top:end] @ distinct[:sampled].T
+        others = np.where(group[top:end, None] == group[None, :sampled], np.float32(-np.inf), block)
+        others.partition(sampled - 1 - quantile, axis=1)
+        near[top:end] = others[:, sampled - 1 - quantile]
+        keep_near(block, top, 0, group, near, top >= sampled, counts, found, products)
+    for top, end in _parts(sampled, m, _TILE):
+        for left, right in _parts(top, m, _TILE):
+            tile = distinct[top:end] @ distinct[left:right].T
+            keep_near(tile, top, left, group, near, True, counts, found, products)
 
     copies = np.argsort(original, kind="stable")
     sizes = np.bincount(original, minlength=m)
@@ -301,6 +304,11 @@ def _tiled(unit: npt.NDArray[np.float32], k: int, groups: IntArray) -> Neighbors
             redone = _by_rows(unit, k, groups, short, 1024)
             indices[short], distances[short] = redone.indices, redone.distances
     return Neighbors(indices, distances)
+
+
+def _parts(start: int, stop: int, size: int) -> list[tuple[int, int]]:
+    """Return begin and end of the parts of a range."""
+    return [(begin, min(begin + size, stop)) for begin in range(start, stop, size)]
 
 
 def _sampling(m: int, k: int) -> tuple[IntArray, int, int]:

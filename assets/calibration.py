@@ -6,17 +6,21 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from analysis.bootstrap import LEVEL
 from analysis.calibration import (
     Sample,
     Setting,
+    Trial,
     World,
     beyond_chance,
     calibrate,
     carriers,
     feature_world,
     grid,
+    label_world,
     uneven_world,
 )
+from analysis.coverage import beyond_level
 from analysis.figures import calibration_figure
 from assets import display
 from assets.progress import Progress
@@ -26,7 +30,7 @@ from pipelines.phantoms import CLASSES, PhantomSpec, draw_phantom
 from pipelines.threads import map_ordered
 from store.results import write_results
 from store.runs import data_version
-from store.schema import CALIBRATION
+from store.schema import CALIBRATION, CALIBRATION_INTERVALS
 
 ENCODER = "efficientnet_lite0"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -52,42 +56,51 @@ def _parameters(cell: Cell) -> dict[str, object]:
 def _make(cell: Cell) -> Made:
     project = cell.project
     settings = grid(STRENGTHS, ASSOCIATIONS, IMAGES)
+    # A label that is planted goes with no background.
+    of_label = grid(STRENGTHS, [0], IMAGES)
     phantoms = grid(PHANTOM_STRENGTHS, PHANTOM_ASSOCIATIONS, [PHANTOM_POOL // 2])
-    progress = Progress("calibration: settings", 3 * len(settings) + len(phantoms))
-    worlds: list[tuple[str, World, list[Setting]]] = [
-        ("features, background of patients", feature_world(nested=False), settings),
-        ("features, background of images", feature_world(nested=True), settings),
-        ("features, patients unalike", uneven_world(), settings),
-        (f"phantoms, {ENCODER}", phantom_world(cell), phantoms),
+    worlds = {
+        "of patients": feature_world(nested=False),
+        "of images": feature_world(nested=True),
+        "of unalike patients": uneven_world(),
+    }
+    trials = [
+        *(Trial(f"features, background {whose}", draw, settings) for whose, draw in worlds.items()),
+        *(Trial(f"features, label {whose}", label_world(draw), of_label, "label") for whose, draw in worlds.items()),
+        Trial(f"phantoms, {ENCODER}", phantom_world(cell), phantoms, independent=False),
     ]
-    found = pl.concat(
+    progress = Progress("calibration: settings", sum(len(trial.settings) for trial in trials))
+    made = [
         calibrate(
-            name,
-            draw,
-            points,
+            trial,
             repetitions=project.calibration_repetitions,
             described=DESCRIBED,
             k=project.k,
             seed=project.seed,
             progress=lambda: progress.advance(1),
         )
-        for name, draw, points in worlds
-    )
-    rows = found.with_columns(pl.lit("").alias("dataset"), pl.lit("").alias("encoder"))
-    write_results(cell.warehouse, CALIBRATION, rows)
+        for trial in trials
+    ]
+    found, intervals = pl.concat(each.metrics for each in made), pl.concat(each.intervals for each in made)
+    for table, frame in ((CALIBRATION, found), (CALIBRATION_INTERVALS, intervals)):
+        write_results(
+            cell.warehouse, table, frame.with_columns(pl.lit("").alias("dataset"), pl.lit("").alias("encoder"))
+        )
     null = found.filter(pl.col("rejected").is_not_null(), strength=0)
     # A test of few arrangements may reject less often than stated: that is no error.
     above, beyond = null.filter(pl.col("rejected_ci_low") > pl.col("alpha")), beyond_chance(null)
     # One in forty intervals lies above the truth by itself.
     allowed = max(1, round(0.1 * null.height))
     rate = float(null.select(pl.col("rejected").dot("repetitions") / pl.col("repetitions").sum()).item())
+    short, n_intervals = beyond_level(intervals), int(intervals["intervals"].sum())
+    covered = float(intervals.select(pl.col("covered").dot("intervals")).item()) / max(n_intervals, 1)
     return Made(
         rows=found.height,
         data_version=data_version(cell.warehouse, "calibration"),
-        tables=("calibration",),
-        summary={"false positive rate": rate},
+        tables=("calibration", "calibration_intervals"),
+        summary={"false positive rate": rate, **({"interval coverage": covered} if n_intervals else {})},
         metadata={
-            "how to read these numbers": display.picture(calibration_figure(found), "Calibration of the audits"),
+            "how to read these numbers": display.picture(calibration_figure(found, intervals), "Calibration of the audits"),
             "false positives": display.table(
                 null.select(
                     "world", "metric", "association", "images", "repetitions", "rejected", "rejected_ci_low",
@@ -95,13 +108,19 @@ def _make(cell: Cell) -> Made:
                 ),
                 100,
             ),
+            "intervals": display.table(intervals.drop("seed"), 200),
         },
         checks={
             "errors_as_stated": Check(
                 above.height <= allowed and beyond.is_empty(),
                 f"{rate:.3f} of tests reject where nothing is planted; {above.height} of {null.height} rates are above "
                 f"0.05 by more than their interval, {beyond.height} by more than chance gives in any of so many",
-            )
+            ),
+            "intervals_cover": Check(
+                short.is_empty(),
+                f"{covered:.3f} of {n_intervals} intervals hold the truth; below {LEVEL:g} by more than "
+                f"chance gives in any of so many: {', '.join(short['metric'].unique().sort()) or 'none'}",
+            ),
         },
     )  # fmt: skip
 
@@ -171,15 +190,18 @@ def _pool(cell: Cell, setting: Setting) -> Sample:
 STEP = Step(
     name="calibration",
     description="How often the audits' tests reject where nothing is planted, how much they see where something is, "
-    "and how every metric moves: on features and on phantoms. Made on request: it depends on no data set.",
+    "how often intervals hold the truth, and how every metric moves: on features and on phantoms. Made on request: it depends on no data set.",
     group="findings",
     kinds=frozenset({"numpy", "lancedb"}),
     scope="all",
     upstream=(),
-    code_version="2",
+    code_version="3",
     inputs=lambda _: {},
     parameters=_parameters,
     make=_make,
-    checks={"errors_as_stated": "Tests reject at the stated rate where nothing is planted."},
+    checks={
+        "errors_as_stated": "Tests reject at the stated rate where nothing is planted.",
+        "intervals_cover": "Intervals hold the truth as often as stated, or more often.",
+    },
     on_request=True,
 )

@@ -467,7 +467,7 @@ ENCODER_AGREEMENT = _result_table(
 CALIBRATION = _result_table(
     "calibration",
     [
-        pa.field("world", pa.string()),  # phantoms | features
+        pa.field("world", pa.string()),
         pa.field("metric", pa.string()),
         pa.field("strength", pa.float64()),
         pa.field("association", pa.float64()),
@@ -489,6 +489,24 @@ EXPOSURE = _result_table(
     "exposure",
     [
         pa.field("seen", pa.string()),  # data set | modality | unknown (nobody says); null: neither, as far as is known
+    ],
+    partition=(),
+)
+CALIBRATION_INTERVALS = _result_table(
+    "calibration_intervals",
+    [
+        pa.field("world", pa.string()),
+        pa.field("metric", pa.string()),
+        pa.field("images", pa.int32()),
+        pa.field("settings", pa.int32()),
+        pa.field("intervals", pa.int32()),
+        pa.field("covered", pa.float64()),  # share of intervals that hold the metric's mean over sets of their setting
+        pa.field("covered_ci_low", pa.float64()),
+        pa.field("covered_ci_high", pa.float64()),
+        pa.field("level", pa.float64()),
+        pa.field("mean_width", pa.float64()),
+        pa.field("without", pa.float64()),  # share of sets with a value and no interval
+        pa.field("seed", pa.int64()),
     ],
     partition=(),
 )
@@ -785,7 +803,8 @@ TABLES: Mapping[str, TableSpec] = {
         DATASETS, IMAGES, REJECTS, OVERLAYS, IMAGE_ATTRIBUTES, DUPLICATES, OVERLAY_SHIFT, OVERLAY_SHIFT_EXAMPLES,
         CORRECTIONS, IMPORTED_ENCODERS, LAYOUTS, LAYOUT_QUALITY, LAYOUT_CLUSTERS,
         LAYOUT_CLUSTER_MEMBERS, LAYOUT_ASSOCIATIONS, PROBE_SCORES, PROBE_PREDICTIONS, NEIGHBORS, NEIGHBOR_AUDITS,
-        NEIGHBOR_AUDIT_VALUES, TELLING_NEIGHBORS, NEAR_DUPLICATES, ENCODER_AGREEMENT, CALIBRATION, EXPOSURE,
+        NEIGHBOR_AUDIT_VALUES, TELLING_NEIGHBORS, NEAR_DUPLICATES, ENCODER_AGREEMENT, CALIBRATION,
+        CALIBRATION_INTERVALS, EXPOSURE,
         LEADERBOARD, ENCODER_CONTRASTS, PUBLISHED_COMPARISON, FINDINGS, NAMED_VIEWS, RUNS, TEXTS, ZERO_SHOT_SCORES,
         ZERO_SHOT_PREDICTIONS, ZERO_SHOT_RELIABILITY, RETRIEVAL_SCORES, RETRIEVAL_RANKS, SEPARABILITY,
         FINETUNING_EPOCHS, FINETUNING_SCORES, FINETUNING_IMAGES, FINETUNING_SHIFT,

@@ -29,7 +29,7 @@ _MOVING = {
 }
 
 
-def calibration_figure(frame: pl.DataFrame) -> bytes:
+def calibration_figure(frame: pl.DataFrame, intervals: pl.DataFrame) -> bytes:
     """Draw false positives at strength 0, power by strength, and the metrics by strength.
 
     Parameters
