@@ -88,3 +88,17 @@ def expand(
                     size += 1
         if size > width:
             keys[row] = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+# Sums may be taken in any order, and so several terms at once.
+@numba.njit(nogil=True, fastmath={"reassoc", "contract"})
+def distances_of(unit: Any, indices: Any, distances: Any) -> None:
+    """Fill in the cosine distance of every row to those it lists, in float64; what is -1 is left as it is."""
+    for i in range(len(indices)):
+        for place in range(indices.shape[1]):
+            j = indices[i, place]
+            if j >= 0:
+                product = 0.0
+                for c in range(unit.shape[1]):
+                    product += np.float64(unit[i, c]) * np.float64(unit[j, c])
+                distances[i, place] = max(0.0, 1.0 - product)

@@ -114,9 +114,8 @@ def _search(
 
 
 def _with_distances(unit: npt.NDArray[np.float32], indices: IntArray) -> Nearest:
+    from analysis.neighbor_kernels import distances_of
+
     distances = np.full(indices.shape, np.inf)
-    for place, column in enumerate(indices.T):
-        rows = np.flatnonzero(column >= 0)
-        products = np.einsum("ij,ij->i", unit[rows], unit[column[rows]], dtype=np.float64)
-        distances[rows, place] = np.maximum(0, 1 - products)
+    distances_of(unit, indices, distances)
     return Nearest(indices, distances)

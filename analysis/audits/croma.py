@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.bootstrap import Interval
-from analysis.jackknife import jackknife
+from analysis.jackknife import jackknife_all
 from analysis.results import Audit, AuditResult
 from analysis.typed_search import nearest_typed
 
@@ -94,19 +94,18 @@ def _intervals(
     """Interval of every metric; None where leaving out a block leaves an image without neighbours that it does have."""
     defined = np.isfinite(margins)
     ran_out = False
-    found = {}
-    for metric in METRICS:
 
-        def among(keep: BoolArray, metric: str = metric) -> float:
-            nonlocal ran_out
-            ran_out = ran_out or _ran_out(so, keep & defined, keep) or _ran_out(os, keep & defined, keep)
-            return float("nan") if ran_out else _summary(_margins(so, os, keep), metric)
-
-        within = (0.0, 1.0) if metric == "croma_dominated" else (-1.0, 1.0)
-        found[metric] = jackknife(among, groups, seed=seed, within=within)
+    def among(keep: BoolArray) -> list[float]:
+        nonlocal ran_out
+        ran_out = ran_out or _ran_out(so, keep & defined, keep) or _ran_out(os, keep & defined, keep)
         if ran_out:
-            return None
-    return found
+            return [float("nan")] * len(METRICS)
+        kept = _margins(so, os, keep)
+        return [_summary(kept, metric) for metric in METRICS]
+
+    within = [(0.0, 1.0) if metric == "croma_dominated" else (-1.0, 1.0) for metric in METRICS]
+    found = jackknife_all(among, groups, seed=seed, within=within)
+    return None if ran_out else dict(zip(METRICS, found, strict=True))
 
 
 def _ran_out(nearest: Nearest, asked: BoolArray, keep: BoolArray) -> bool:
