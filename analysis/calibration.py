@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 import numpy as np
 import polars as pl
 
-from analysis.audits import audit_cell
+from analysis.audits import audit_cell, discover_audits
 from analysis.coverage import SCHEMA as COVERAGE_SCHEMA
 from analysis.coverage import interval_coverage
 from analysis.neighbors import cosine_neighbors
@@ -287,18 +287,20 @@ def _audited(trial: Trial, setting: Setting, *, k: int, seed: int, whole: bool) 
     sample = trial.draw(setting, seed)
     neighbors = cosine_neighbors(sample.vectors, max(k, _LISTED), groups=sample.groups)
     tests = TESTS[trial.plants]
+    # What is not planted has a truth that the settings do not move.
+    of_background = trial.plants == "background"
+    every = [name for name, audit in discover_audits().items() if audit.reads_confounder == of_background]
     frame = audit_cell(
         neighbors,
         sample.labels,
-        {"background": sample.background} if trial.plants == "background" else {},
+        {"background": sample.background} if of_background else {},
         sample.groups,
         k=k,
         seed=seed,
         vectors=sample.vectors,
-        only=None if whole else tests,
+        only=every if whole else tests,
     ).summary
-    of_planted = pl.col("confounder").is_not_null() if trial.plants == "background" else pl.col("confounder").is_null()
-    frame = frame.filter(of_planted, ~pl.col("metric").str.ends_with("_by_k"))
+    frame = frame.filter(~pl.col("metric").str.ends_with("_by_k"))
     return frame if whole else frame.filter(pl.col("metric").is_in(list(tests.values())))
 
 

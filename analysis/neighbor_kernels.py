@@ -10,19 +10,21 @@ import numpy as np
 
 @numba.njit(nogil=True)
 def keep_near(
-    tile: Any, top: Any, left: Any, group: Any, near: Any, mirrored: Any, counts: Any, found: Any, products: Any
+    tile: Any, bits: Any, top: Any, left: Any, group: Any, near: Any, mirrored: Any, counts: Any, kept: Any
 ) -> None:
     """Keep what a tile of products holds for its rows and, where `mirrored`, for its columns.
 
-    `near` is the least product that counts for a row; `counts` goes on beyond the room in `found`, which tells that
-    something was lost. A mirrored tile on the diagonal is read above it.
+    What is kept is the product's `bits` above the other's number, as one number is written faster than two. `near` is
+    the least product that counts for a row; `counts` goes on beyond the room in `kept`, which tells that something was
+    lost. A mirrored tile on the diagonal is read above it.
     """
     rows, columns = tile.shape
-    room = found.shape[1]
+    room = kept.shape[1]
     for r in range(rows):
         i = top + r
         own = near[i]
         own_group = group[i]
+        size = counts[i]
         begin = r + 1 if mirrored and top == left else 0
         while begin < columns:
             end = min(begin + 64, columns)
@@ -31,34 +33,26 @@ def keep_near(
             for c in range(begin, end):
                 some |= (tile[r, c] >= own) | (mirrored & (tile[r, c] >= near[left + c]))
             for c in range(begin, end if some else begin):
-                value = tile[r, c]
                 j = left + c
-                for_column = mirrored and value >= near[j]
-                if (value >= own or for_column) and group[j] != own_group and i != j:
-                    if value >= own:
-                        if counts[i] < room:
-                            found[i, counts[i]] = j
-                            products[i, counts[i]] = value
-                        counts[i] += 1
+                for_row = tile[r, c] >= own
+                for_column = mirrored and tile[r, c] >= near[j]
+                if (for_row or for_column) and group[j] != own_group and i != j:
+                    high = np.uint64(bits[r, c]) << np.uint64(32)
+                    if for_row:
+                        if size < room:
+                            kept[i, size] = high | np.uint64(j)
+                        size += 1
                     if for_column:
                         if counts[j] < room:
-                            found[j, counts[j]] = i
-                            products[j, counts[j]] = value
+                            kept[j, counts[j]] = high | np.uint64(i)
                         counts[j] += 1
             begin = end
+        counts[i] = size
 
 
 @numba.njit(nogil=True)
 def expand(
-    images: Any,
-    counts: Any,
-    found: Any,
-    products: Any,
-    original: Any,
-    copies: Any,
-    copies_end: Any,
-    groups: Any,
-    keys: Any,
+    images: Any, counts: Any, kept: Any, original: Any, copies: Any, copies_end: Any, groups: Any, keys: Any
 ) -> None:
     """Write the candidates of images into the rows of `keys`, as numbers that sort by distance, then index.
 
@@ -67,9 +61,9 @@ def expand(
     out. A row that overflows is left empty.
     """
     width = keys.shape[1]
-    room = found.shape[1]
-    apart = np.empty(1, np.float32)
-    bits = apart.view(np.uint32)
+    room = kept.shape[1]
+    bits = np.empty(1, np.uint32)
+    number = bits.view(np.float32)
     for row in range(len(images)):
         i = images[row]
         mine = original[i]
@@ -77,8 +71,12 @@ def expand(
             continue
         size = 0
         for place in range(-1, counts[mine]):
-            other = mine if place < 0 else np.int64(found[mine, place])
-            apart[0] = np.float32(0) if place < 0 else max(np.float32(0), np.float32(1) - products[mine, place])
+            other = mine
+            number[0] = 0
+            if place >= 0:
+                other = np.int64(kept[mine, place] & np.uint64(0xFFFFFFFF))
+                bits[0] = np.uint32(kept[mine, place] >> np.uint64(32))
+                number[0] = max(np.float32(0), np.float32(1) - number[0])
             high = np.uint64(bits[0]) << np.uint64(32)
             for c in range(copies_end[other - 1] if other > 0 else 0, copies_end[other]):
                 j = copies[c]

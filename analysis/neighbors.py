@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # Distances held at once; with their argpartition about 400 MB.
 _BLOCK_ELEMENTS = 2**25
+# Candidates sorted at once: 4 MB, which stay in cache.
+_SORTED_ELEMENTS = 2**19
 # Rows from which comparing each pair once outweighs the compilation it needs; and the largest share of them listed.
 TILED_FROM = 4096
 _TILED_SHARE = 0.1
@@ -135,7 +137,8 @@ def unit_vectors(vectors: FloatArray) -> npt.NDArray[np.float32]:
                 f"vector {int(np.argmax(wrong))} is {what} ({int(wrong.sum())} such rows): "
                 "encode these images again or leave them out"
             )
-    unit: npt.NDArray[np.float32] = (vectors / np.sqrt(squares)[:, None]).astype(np.float32)
+    unit = np.empty(vectors.shape, dtype=np.float32)
+    np.divide(vectors, np.sqrt(squares)[:, None], out=unit, casting="same_kind")
     return unit
 
 
@@ -269,8 +272,7 @@ def _tiled(unit: npt.NDArray[np.float32], k: int, groups: IntArray) -> Neighbors
     group = np.where(copied, -1 - np.arange(m), np.unique(groups, return_inverse=True)[1][kept])
 
     near = np.empty(m, dtype=np.float32)
-    found = np.empty((m, room), dtype=np.int32)
-    products = np.empty((m, room), dtype=np.float32)
+    kept_pairs = np.empty((m, room), dtype=np.uint64)
     counts = np.zeros(m, dtype=np.int64)
     rows_at_once = max(1, min(_TILE, _BLOCK_ELEMENTS // sampled))
     # Of the sample's rows first: a threshold must be known before what others have for its row is kept.
@@ -279,27 +281,31 @@ def _tiled(unit: npt.NDArray[np.float32], k: int, groups: IntArray) -> Neighbors
         others = np.where(group[top:end, None] == group[None, :sampled], np.float32(-np.inf), block)
         others.partition(sampled - 1 - quantile, axis=1)
         near[top:end] = others[:, sampled - 1 - quantile]
-        keep_near(block, top, 0, group, near, top >= sampled, counts, found, products)
+        keep_near(block, block.view(np.uint32), top, 0, group, near, top >= sampled, counts, kept_pairs)
     for top, end in _parts(sampled, m, _TILE):
         for left, right in _parts(top, m, _TILE):
             tile = distinct[top:end] @ distinct[left:right].T
-            keep_near(tile, top, left, group, near, True, counts, found, products)
+            keep_near(tile, tile.view(np.uint32), top, left, group, near, True, counts, kept_pairs)
 
     copies = np.argsort(original, kind="stable")
     sizes = np.bincount(original, minlength=m)
+    ends = np.cumsum(sizes)
     # Copies fill a list beyond what was kept; a list they overfill is compared once more.
-    width = room + 4 * int(sizes.max())
+    spare = 4 * int(sizes.max())
     indices = np.empty((n, k), dtype=np.int64)
     distances = np.empty((n, k), dtype=np.float32)
-    rows_at_once = max(1, _BLOCK_ELEMENTS // (2 * width))
-    for start in range(0, n, rows_at_once):
-        images = np.arange(start, min(start + rows_at_once, n))
+    # Lists of about one length together, as the longest decides how much is sorted.
+    by_length = np.argsort(np.minimum(counts, room)[original], kind="stable")
+    for start, end in _parts(0, n, max(1, _SORTED_ELEMENTS // (room + spare))):
+        images = by_length[start:end]
+        width = max(k, min(room, int(counts[original[images[-1]]])) + spare)
         keys = np.full((len(images), width), _NO_KEY)
-        expand(images, counts, found, products, original, copies, np.cumsum(sizes), groups, keys)
-        keys = np.sort(keys, axis=1)[:, :k]
-        indices[images] = keys & np.uint64(0xFFFFFFFF)
-        distances[images] = (keys >> np.uint64(32)).astype(np.uint32).view(np.float32)
-        short = images[keys[:, -1] == _NO_KEY]
+        expand(images, counts, kept_pairs, original, copies, ends, groups, keys)
+        keys.sort(axis=1)
+        nearest = keys[:, :k]
+        indices[images] = nearest & np.uint64(0xFFFFFFFF)
+        distances[images] = (nearest >> np.uint64(32)).astype(np.uint32).view(np.float32)
+        short = images[nearest[:, -1] == _NO_KEY]
         if len(short):
             redone = _by_rows(unit, k, groups, short, 1024)
             indices[short], distances[short] = redone.indices, redone.distances

@@ -46,6 +46,9 @@ IMAGE_SCHEMA = {
     "value": pl.Float64,
 }
 
+# What the design is: no audit of neighbours, but told with them.
+ASSOCIATION = "association"
+
 
 def discover_audits() -> dict[str, Audit]:
     """Return the audits of this folder by name; ValueError if two share a name."""
@@ -117,7 +120,8 @@ def audit_cell(
     vectors
         ``(n, d)`` finite, non-zero rows; audits that read vectors are left out where there are none.
     only
-        Names of the audits to run; all unless given.
+        Names of the audits to run; all unless given, and ``association``, which is no audit but comes first of each
+        confounder.
 
     Returns
     -------
@@ -136,10 +140,11 @@ def audit_cell(
     space = None if vectors is None else Space.of(vectors)
     constant = Categories(np.zeros(neighbors.n, dtype=np.int64), ("all",))
     audits = [audit for name, audit in discover_audits().items() if only is None or name in only]
+    associated = only is None or ASSOCIATION in only
     found: list[_Found] = []
     for name, column in [(None, constant), *columns.items()]:
         everything = _Case(neighbors, space, coded, column, groups)
-        found += _run(everything, name, audits, k=k, seed=seed)
+        found += _run(everything, name, audits, associated=associated, k=k, seed=seed)
     summary = pl.DataFrame([each.row(seed) for each in found], schema=SCHEMA, orient="row")
     tested = summary["p_value"].is_not_null().to_numpy()
     adjusted = np.full(len(summary), np.nan)
@@ -196,7 +201,9 @@ class _Found:
         return frame.select(*IMAGE_SCHEMA).cast(pl.Schema(IMAGE_SCHEMA))
 
 
-def _run(everything: _Case, name: str | None, audits: list[Audit], *, k: int, seed: int) -> list[_Found]:
+def _run(
+    everything: _Case, name: str | None, audits: list[Audit], *, associated: bool, k: int, seed: int
+) -> list[_Found]:
     """Run the audits that read this confounder (None: those of the label alone) where it is known."""
     known = everything.labels.known & everything.confounder.known
     case = everything.among(known)
@@ -206,8 +213,9 @@ def _run(everything: _Case, name: str | None, audits: list[Audit], *, k: int, se
     found = []
     part, part_rows, apart = case, rows, ""
     if name is not None:
-        association = label_association(case.labels, case.confounder, case.groups, seed=seed)
-        found.append(_Found("association", name, association, "; ".join([association.note, *outside]), rows))
+        if associated:
+            association = label_association(case.labels, case.confounder, case.groups, seed=seed)
+            found.append(_Found(ASSOCIATION, name, association, "; ".join([association.note, *outside]), rows))
         told = comparable(case.labels, case.confounder, case.groups)
         apart = told.note
         if told.keep.any():
