@@ -275,16 +275,23 @@ def _tiled(unit: npt.NDArray[np.float32], k: int, groups: IntArray) -> Neighbors
     kept_pairs = np.empty((m, room), dtype=np.uint64)
     counts = np.zeros(m, dtype=np.int64)
     rows_at_once = max(1, min(_TILE, _BLOCK_ELEMENTS // sampled))
+    # Written over and over: fresh memory for every tile costs a tenth of its product.
+    memory = np.empty(max(rows_at_once * sampled, _TILE * _TILE), dtype=np.float32)
+
+    def multiply(top: int, end: int, left: int, right: int) -> npt.NDArray[np.float32]:
+        out = memory[: (end - top) * (right - left)].reshape(end - top, right - left)
+        return np.matmul(distinct[top:end], distinct[left:right].T, out=out)
+
     # Of the sample's rows first: a threshold must be known before what others have for its row is kept.
     for top, end in [*_parts(0, sampled, rows_at_once), *_parts(sampled, m, rows_at_once)]:
-        block = distinct[top:end] @ distinct[:sampled].T
+        block = multiply(top, end, 0, sampled)
         others = np.where(group[top:end, None] == group[None, :sampled], np.float32(-np.inf), block)
         others.partition(sampled - 1 - quantile, axis=1)
         near[top:end] = others[:, sampled - 1 - quantile]
         keep_near(block, block.view(np.uint32), top, 0, group, near, top >= sampled, counts, kept_pairs)
     for top, end in _parts(sampled, m, _TILE):
         for left, right in _parts(top, m, _TILE):
-            tile = distinct[top:end] @ distinct[left:right].T
+            tile = multiply(top, end, left, right)
             keep_near(tile, tile.view(np.uint32), top, left, group, near, True, counts, kept_pairs)
 
     copies = np.argsort(original, kind="stable")
