@@ -1,4 +1,4 @@
-"""Calibration: how often the audits' tests err, what their intervals cover, and how their metrics move with the truth."""
+"""Calibration: how often the audits' tests err, what intervals cover, how metrics move, where the truth is planted."""
 
 from __future__ import annotations
 

@@ -81,19 +81,40 @@ def group_codes(
     ValueError
         If a group column is neither a column nor an attribute of the images.
     """
-    attributes = attribute_columns(images)
-    columns: list[Sequence[str | None]] = [list(content_hash)]
+    columns: list[Sequence[str | None]] = [list(content_hash), *_group_columns(images, group_columns).values()]
     if duplicates is not None:
         columns.append(duplicates)
-    for name in dict.fromkeys([*GROUP_COLUMNS, *group_columns]):
-        if name in images.columns:
-            columns.append(images[name].cast(pl.String).to_list())
-        elif name in attributes:
-            columns.append(attributes[name])
-        else:
-            raise ValueError(f"group column {name!r} is neither a column nor an attribute of the images")
     codes: NDArray[np.int64] = connected_groups(columns)
     return codes
+
+
+def group_values(images: pl.DataFrame, group_columns: Sequence[str]) -> dict[str, list[str | None]]:
+    """Return the columns that groups are made of, patient and slide first, as far as two images share a value of them.
+
+    Raises
+    ------
+    ValueError
+        As `group_codes`.
+    """
+    columns = _group_columns(images, group_columns)
+    return {
+        name: values
+        for name, values in columns.items()
+        if pl.Series(values, dtype=pl.String).drop_nulls().is_duplicated().any()
+    }
+
+
+def _group_columns(images: pl.DataFrame, group_columns: Sequence[str]) -> dict[str, list[str | None]]:
+    attributes = attribute_columns(images)
+    columns: dict[str, list[str | None]] = {}
+    for name in dict.fromkeys([*GROUP_COLUMNS, *group_columns]):
+        if name in images.columns:
+            columns[name] = images[name].cast(pl.String).to_list()
+        elif name in attributes:
+            columns[name] = attributes[name]
+        else:
+            raise ValueError(f"group column {name!r} is neither a column nor an attribute of the images")
+    return columns
 
 
 def _without_rare(values: Sequence[str | None]) -> list[str | None] | None:

@@ -218,6 +218,11 @@ def nearest_among(
     return Neighbors(indices, distances)
 
 
+def exact_lists(unit: npt.NDArray[np.float32], k: int, groups: IntArray, queries: IntArray) -> Neighbors:
+    """Return the exact lists, ``(len(queries), k)``, of some rows among all; `unit` as `unit_vectors` gives them."""
+    return _by_rows(unit, k, groups, queries, 1024)
+
+
 def _by_rows(unit: npt.NDArray[np.float32], k: int, groups: IntArray, queries: IntArray, block_rows: int) -> Neighbors:
     """Return the lists of the rows `queries`, each compared with all rows at once."""
     n = len(unit)
@@ -238,7 +243,7 @@ def _by_rows(unit: npt.NDArray[np.float32], k: int, groups: IntArray, queries: I
             block[first_copy[rows][:, None] == first_copy[None, :]] = 0
         block[groups[rows][:, None] == groups[None, :]] = np.inf
         block[np.arange(len(rows)), rows] = np.inf
-        indices[part], distances[part] = _smallest(block, k)
+        indices[part], distances[part] = smallest(block, k)
     indices[np.isinf(distances)] = -1
     return Neighbors(indices, distances)
 
@@ -339,7 +344,7 @@ def _first_copies(rows: npt.NDArray[np.float32]) -> IntArray:
     return np.array([first.setdefault(row.tobytes(), i) for i, row in enumerate(rows)], dtype=np.int64)
 
 
-def _smallest(distances: npt.NDArray[np.float32], k: int) -> tuple[IntArray, npt.NDArray[np.float32]]:
+def smallest(distances: npt.NDArray[np.float32], k: int) -> tuple[IntArray, npt.NDArray[np.float32]]:
     """Columns and values of the `k` smallest per row, ascending, ties by column."""
     chosen = np.argpartition(distances, k - 1, axis=1)[:, :k].astype(np.int64)
     chosen.sort(axis=1)

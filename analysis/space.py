@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.neighbors import unit_vectors
+from analysis.neighbors import cosine_neighbors, unit_vectors
+from analysis.probed_neighbors import probed_neighbors
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from analysis.arrays import BoolArray, FloatArray, IntArray
+    from analysis.neighbors import Neighbors
 
 # PathoROB tries every number up to 30.
 CLUSTER_NUMBERS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30)
@@ -29,18 +31,27 @@ class Space:
     ----------
     unit
         ``(n, d)`` float32 rows of length one.
+    centres
+        ``(lists, d)`` of an index over such vectors, by which neighbours are searched; None for an exact search.
     """
 
     unit: npt.NDArray[np.float32]
+    centres: FloatArray | None = None
 
     @classmethod
-    def of(cls, vectors: FloatArray) -> Space:
+    def of(cls, vectors: FloatArray, centres: FloatArray | None = None) -> Space:
         """Scale vectors ``(n, d)`` to length one; ValueError as `unit_vectors`."""
-        return cls(unit_vectors(vectors))
+        return cls(unit_vectors(vectors), centres)
 
     def among(self, keep: BoolArray) -> Space:
         """Return the space of some images."""
-        return self if keep.all() else Space(self.unit[keep])
+        return self if keep.all() else Space(self.unit[keep], self.centres)
+
+    def search(self, k: int, groups: IntArray) -> Neighbors:
+        """Search the neighbours of all images as those of the whole set were, own group left out."""
+        if self.centres is None:
+            return cosine_neighbors(self.unit, k, groups=groups)
+        return probed_neighbors(self.unit, self.centres, k, groups=groups, seed=0).neighbors
 
     @cached_property
     def clusters(self) -> IntArray:

@@ -100,7 +100,9 @@ def _make(cell: Cell) -> Made:
         tables=("calibration", "calibration_intervals"),
         summary={"false positive rate": rate, **({"interval coverage": covered} if n_intervals else {})},
         metadata={
-            "how to read these numbers": display.picture(calibration_figure(found, intervals), "Calibration of the audits"),
+            "how to read these numbers": display.picture(
+                calibration_figure(found, intervals), "Calibration of the audits"
+            ),
             "false positives": display.table(
                 null.select(
                     "world", "metric", "association", "images", "repetitions", "rejected", "rejected_ci_low",
@@ -190,7 +192,8 @@ def _pool(cell: Cell, setting: Setting) -> Sample:
 STEP = Step(
     name="calibration",
     description="How often the audits' tests reject where nothing is planted, how much they see where something is, "
-    "how often intervals hold the truth, and how every metric moves: on features and on phantoms. Made on request: it depends on no data set.",
+    "how often intervals hold the truth, and how every metric moves: on features and on phantoms. Made on "
+    "request: it depends on no data set.",
     group="findings",
     kinds=frozenset({"numpy", "lancedb"}),
     scope="all",

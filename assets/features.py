@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.metadata import background_attributes
+from analysis.metadata import background_attributes, group_values
 from assets.backgrounds import image_groups, known_background
 from assets.registry import get_dataset
 from assets.step import Cell, log
@@ -38,6 +38,7 @@ class Features:
     labels: list[str | None]
     groups: NDArray[np.int64]
     backgrounds: dict[str, list[str | None]]
+    group_columns: dict[str, list[str | None]]
 
 
 def read_features(cell: Cell) -> Features:
@@ -60,7 +61,14 @@ def read_features(cell: Cell) -> Features:
     with user_errors(cell):
         groups = image_groups(cell.warehouse, cell.dataset, images)
         images, found = known_background(cell, images)
-        return Features(matrix.vectors, images, labels, groups, background_attributes(images, group_columns, found))
+        return Features(
+            matrix.vectors,
+            images,
+            labels,
+            groups,
+            background_attributes(images, group_columns, found),
+            group_values(images, group_columns),
+        )
 
 
 @contextmanager

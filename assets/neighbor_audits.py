@@ -6,11 +6,12 @@ import polars as pl
 from analysis.audits import audit_cell
 from analysis.figures import SHOWN_METRICS, SheetRow, Tile, audit_figure, neighbors_figure
 from analysis.near_duplicates import near_duplicates
-from analysis.neighbors import Neighbors, cosine_neighbors
+from analysis.neighbors import Neighbors
 from analysis.telling import SCHEMA as PAIR_SCHEMA
 from analysis.telling import telling_pairs
 from assets import display
 from assets.features import Features, embeddings_version, group_parameters, read_features, user_errors
+from assets.neighbor_search import find_neighbors
 from assets.step import Cell, Check, Made, Step
 from store.results import write_results
 from store.runs import data_version
@@ -33,7 +34,7 @@ def _make(cell: Cell) -> Made:
     features = read_features(cell)
     k = cell.project.k
     with user_errors(cell):
-        neighbors = cosine_neighbors(features.vectors, max(NEIGHBORS_KEPT, k), groups=features.groups)
+        neighbors, centres, probed = find_neighbors(cell, features, max(NEIGHBORS_KEPT, k))
         audits, values = audit_cell(
             neighbors,
             features.labels,
@@ -42,6 +43,9 @@ def _make(cell: Cell) -> Made:
             k=k,
             seed=cell.project.seed,
             vectors=features.vectors,
+            centres=centres,
+            searched=None if probed is None else probed.result(),
+            group_columns=features.group_columns,
         )
     names = {"dataset": cell.dataset, "encoder": cell.encoder}
     lists = _lists(neighbors.first(min(k, neighbors.k)), features)
@@ -62,6 +66,8 @@ def _make(cell: Cell) -> Made:
         ),
         **_sheets(cell, features, lists, pairs),
     }
+    if probed is not None:
+        metadata["recall of the neighbour search"] = probed.recall
     if copies.height:
         metadata["near duplicates"] = display.table(copies)
     headline = {
@@ -73,7 +79,11 @@ def _make(cell: Cell) -> Made:
         rows=audits.height,
         data_version=data_version(cell.warehouse, "neighbor_audits", **names),
         tables=("neighbors", "neighbor_audit_values", "telling_neighbors", "near_duplicates", "neighbor_audits"),
-        summary=headline,
+        summary={
+            **headline,
+            "near duplicates across labels": copies.filter(~pl.col("same_label")).height,
+            "near duplicates across splits": copies.filter(~pl.col("same_split")).height,
+        },
         metadata=metadata,
         checks={"enough_groups": Check(n_groups >= MIN_GROUPS, f"{n_groups} groups of {len(features.labels)} images")},
     )
@@ -190,14 +200,14 @@ def _sheet(cell: Cell, features: Features, name: str, queries: list[str], near: 
 
 STEP = Step(
     name="neighbor_audits",
-    description="Exact cosine neighbours of every image, its own group left out, and how strongly they follow the "
-    "label and each background attribute, with intervals, permutation tests, what chance alone would give and what the "
+    description="Cosine neighbours of every image, its own group left out, and how strongly they follow the label and "
+    "each background attribute, with intervals, permutation tests, what chance alone would give and what the "
     "design can support; the pairs that show it best, and near duplicates.",
     group="analysis",
     kinds=frozenset({"numpy", "lancedb"}),
     scope="cell",
     upstream=("overlays", "duplicates", "embeddings"),
-    code_version="3",
+    code_version="4",
     inputs=embeddings_version,
     parameters=_parameters,
     make=_make,

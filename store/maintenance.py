@@ -4,9 +4,13 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from store.schema import EMBEDDINGS_PREFIX, STAGING_PREFIX
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from store.warehouse import Warehouse
 
 # Below this a scan answers a filter as fast as an index.
@@ -55,6 +59,15 @@ def build_indexes(
     if present:
         warehouse.dataset(table).optimize.optimize_indices()
     return sorted({column for index in handle.list_indices() for column in index.columns})
+
+
+def list_centres(warehouse: "Warehouse", encoder: str) -> "NDArray[np.float32] | None":
+    """Return the centres ``(lists, d)`` of an encoder's vector index; None where it has none."""
+    dataset = warehouse.dataset(EMBEDDINGS_PREFIX + encoder)
+    name = next((index["name"] for index in dataset.list_indices() if index["fields"] == ["vector"]), None)
+    if name is None:
+        return None
+    return np.asarray(dataset.centroids(index_name=name).to_numpy_ndarray(), np.float32)
 
 
 def maintain(warehouse: "Warehouse", *, older_than: timedelta) -> None:

@@ -10,9 +10,10 @@ import polars as pl
 
 from analysis.arrays import Categories, encode, require_aligned
 from analysis.association import label_association
+from analysis.audits.leakage import AUDIT as LEAKAGE
+from analysis.audits.leakage import leakage_by
 from analysis.design import comparable
 from analysis.discovery import discover
-from analysis.neighbors import cosine_neighbors
 from analysis.results import Audit, AuditResult
 from analysis.space import Space
 from analysis.statistics import benjamini_hochberg
@@ -95,6 +96,9 @@ def audit_cell(
     k: int,
     seed: int,
     vectors: FloatArray | None = None,
+    centres: FloatArray | None = None,
+    searched: AuditResult | None = None,
+    group_columns: Mapping[str, Categorical] | None = None,
     only: Collection[str] | None = None,
 ) -> AuditTables:
     """Run every audit on one data set under one encoder.
@@ -119,6 +123,12 @@ def audit_cell(
         Seed of resamples and permutations.
     vectors
         ``(n, d)`` finite, non-zero rows; audits that read vectors are left out where there are none.
+    centres
+        ``(lists, d)`` where neighbours were searched by an index, and are to be where they are searched anew.
+    searched
+        How good the search was, where it was not exact; reported first.
+    group_columns
+        The columns that groups are made of, by name, each as `labels`: leakage is told of each of them too.
     only
         Names of the audits to run; all unless given, and ``association``, which is no audit but comes first of each
         confounder.
@@ -137,14 +147,23 @@ def audit_cell(
     columns = {name: encode(values, what=f"confounder {name!r}") for name, values in confounders.items()}
     require_aligned(neighbors.n, labels=coded.codes, groups=groups, **{name: c.codes for name, c in columns.items()})
     neighbors.first(k)
-    space = None if vectors is None else Space.of(vectors)
+    space = None if vectors is None else Space.of(vectors, centres)
     constant = Categories(np.zeros(neighbors.n, dtype=np.int64), ("all",))
     audits = [audit for name, audit in discover_audits().items() if only is None or name in only]
     associated = only is None or ASSOCIATION in only
     found: list[_Found] = []
+    if searched is not None:
+        found.append(_Found("search", None, searched, searched.note, np.arange(neighbors.n)))
     for name, column in [(None, constant), *columns.items()]:
         everything = _Case(neighbors, space, coded, column, groups)
         found += _run(everything, name, audits, associated=associated, k=k, seed=seed)
+    if space is not None and (only is None or LEAKAGE.name in only):
+        everyone = np.arange(neighbors.n)
+        for name, values in (group_columns or {}).items():
+            column_codes = encode(values, what=f"group column {name!r}").codes
+            require_aligned(neighbors.n, **{name: column_codes})
+            by_column = leakage_by(name, neighbors, column_codes, groups, k=k, seed=seed, space=space)
+            found += [_Found(LEAKAGE.name, None, result, result.note, everyone) for result in by_column]
     summary = pl.DataFrame([each.row(seed) for each in found], schema=SCHEMA, orient="row")
     tested = summary["p_value"].is_not_null().to_numpy()
     adjusted = np.full(len(summary), np.nan)
@@ -171,8 +190,7 @@ class _Case:
         space = None if self.space is None else self.space.among(keep)
         groups = self.groups[keep]
         if space is not None and len(groups) > 1 and (lists.indices[:, -1] < 0).any():
-            full = cosine_neighbors(space.unit, lists.k, groups=groups)
-            lists = full.padded(lists.k)
+            lists = space.search(lists.k, groups).padded(lists.k)
         return _Case(lists, space, _among(self.labels, keep), _among(self.confounder, keep), groups)
 
 

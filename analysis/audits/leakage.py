@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 # Distances held at once: 32 MB, however large a group.
 _BLOCK_ELEMENTS = 2**22
-METRICS = ("same_group_first", "same_group_share")
 
 
 def leakage(
@@ -61,25 +60,46 @@ def leakage(
     ----------
     Bussola et al., AI slipping on tiles (2021): what a slide's tiles on both sides of a split do to a score.
     """
+    return leakage_by("group", neighbors, groups, groups, k=k, seed=seed, space=space)
+
+
+def leakage_by(
+    column: str, neighbors: Neighbors, values: IntArray, groups: IntArray, *, k: int, seed: int, space: Space
+) -> list[AuditResult]:
+    """Return `leakage` of one of the columns that groups are made of: by patient, say, and by slide.
+
+    Parameters
+    ----------
+    column
+        Its name, for those of the metrics: ``same_{column}_first`` and ``same_{column}_share``.
+    neighbors
+        As `leakage`; `groups` are left out, not `values` alone.
+    values
+        ``(n,)`` codes; negative is unknown, and an image's own. Images that share one are of one group.
+    groups, k, seed, space
+        As `leakage`.
+    """
     n = len(groups)
-    _, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    metrics = (f"same_{column}_first", f"same_{column}_share")
+    own = np.where(values < 0, values.max(initial=0) + 1 + np.arange(n), values)
+    _, codes, sizes = np.unique(own, return_inverse=True, return_counts=True)
     mates = sizes[codes] - 1
     rows = np.flatnonzero(mates > 0)
     if len(rows) == 0:
-        return [AuditResult.undefined(metric, "every image is a group of its own", n=0, k=k) for metric in METRICS]
+        return [AuditResult.undefined(metric, f"every image is a {column} of its own", n=0, k=k) for metric in metrics]
     others = neighbors.first(k).distances.astype(np.float64)
-    within, first = count_mates(space.unit, codes, others)
+    within, first = count_mates(space.unit, np.unique(groups, return_inverse=True)[1], others, codes)
     possible = np.minimum(mates, k)
-    note = f"{len(rows)} images with a group mate, {int(np.sum(sizes > 1))} groups of {int(sizes.max())} at most"
+    note = f"{len(rows)} images with a {column} mate, {int(np.sum(sizes > 1))} {column}s of {int(sizes.max())} at most"
     results = []
-    for metric, values, ceiling, chance in (
-        ("same_group_first", first, np.ones(n), mates / (n - 1)),
-        ("same_group_share", within, possible.astype(np.float64), k * mates / (n - 1)),
+    for metric, counts, ceiling, chance in (
+        (metrics[0], first, np.ones(n), mates / (n - 1)),
+        (metrics[1], within, possible.astype(np.float64), k * mates / (n - 1)),
     ):
-        value = float(values[rows].sum() / ceiling[rows].sum())
-        low, high = cluster_bootstrap(values[rows], groups[rows], seed=seed, denominators=ceiling[rows])
+        value = float(counts[rows].sum() / ceiling[rows].sum())
+        low, high = cluster_bootstrap(counts[rows], groups[rows], seed=seed, denominators=ceiling[rows])
         expected = float(np.minimum(chance, ceiling)[rows].sum() / ceiling[rows].sum())
-        per_image = np.where(mates > 0, values / np.maximum(ceiling, 1), np.nan)
+        per_image = np.where(mates > 0, counts / np.maximum(ceiling, 1), np.nan)
         results.append(
             AuditResult(metric, value, low, high, None, len(rows), note, expected=expected, k=k, per_image=per_image)
         )
@@ -87,18 +107,20 @@ def leakage(
 
 
 def count_mates(
-    unit: npt.NDArray[np.float32], codes: IntArray, others: FloatArray
+    unit: npt.NDArray[np.float32], groups: IntArray, others: FloatArray, values: IntArray
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Count the group mates among the nearest of all images.
+    """Count the mates among the nearest of all images.
 
     Parameters
     ----------
     unit
         ``(n, d)`` rows of length one.
-    codes
+    groups
         ``(n,)`` groups, codes from 0 without gaps.
     others
         ``(n, k)`` ascending distances of the nearest neighbours outside the group, inf where there is none.
+    values
+        ``(n,)`` codes; images of one code are mates, and of one group.
 
     Returns
     -------
@@ -108,8 +130,8 @@ def count_mates(
     """
     n, k = others.shape
     within, first = np.zeros(n), np.zeros(n)
-    order = np.argsort(codes, kind="stable")
-    for members in np.split(order, np.cumsum(np.bincount(codes))[:-1]):
+    order = np.argsort(groups, kind="stable")
+    for members in np.split(order, np.cumsum(np.bincount(groups))[:-1]):
         if len(members) < 2:
             continue
         at_once = max(1, _BLOCK_ELEMENTS // len(members))
@@ -117,10 +139,15 @@ def count_mates(
             images = members[start : start + at_once]
             # Rounded as in the lists, so that copies tie.
             distances = np.maximum(0, 1 - unit[images] @ unit[members].T).astype(np.float64)
+            mate = values[images][:, None] == values[members][None, :]
             distances[np.arange(len(images)), start + np.arange(len(images))] = np.inf
-            distances.sort(axis=1)
-            for image, mates in zip(images, distances[:, :-1], strict=True):
-                place = np.searchsorted(others[image], mates, side="left") + np.arange(len(mates))
+            for image, row, mine in zip(images, distances, mate, strict=True):
+                # The image itself is the last of its mates, at infinity.
+                mates, rest = np.sort(row[mine])[:-1], np.sort(row[~mine])
+                if not len(mates):
+                    continue
+                nearer = np.searchsorted(others[image], mates, side="left") + np.searchsorted(rest, mates, side="left")
+                place = nearer + np.arange(len(mates))
                 within[image] = np.count_nonzero(place < k)
                 first[image] = place[0] == 0
     return within, first

@@ -33,7 +33,7 @@ def one(frame, metric):
 def test_every_file_of_the_folder_is_an_audit():
     assert set(discover_audits()) == {
         "label_agreement", "confounder_agreement", "robustness", "mari", "croma", "ilisi", "clisi", "kbet",
-        "silhouette", "pcr", "clustering", "leakage", "duplicates", "hubness", "matched",
+        "robustness_balanced", "silhouette", "pcr", "clustering", "leakage", "duplicates", "hubness", "matched",
     }  # fmt: skip
 
 

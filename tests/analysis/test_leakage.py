@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from analysis.audits.duplicates import duplicates
-from analysis.audits.leakage import leakage
+from analysis.audits import audit_cell
+from analysis.audits.leakage import leakage, leakage_by
 from analysis.near_duplicates import near_duplicates
 from analysis.neighbors import cosine_neighbors
 from analysis.space import Space
@@ -78,3 +79,39 @@ def test_exact_copies_are_near_duplicates_however_many_there_are():
     assert pairs.threshold == 0
     assert len(pairs.left) == 240
     assert near_duplicates(cosine_neighbors(world.vectors[:1], 3)) is None
+
+
+def test_leakage_by_a_column_counts_its_mates_alone():
+    # Slides of three images within patients of six: the other slide's images are in the way, not mates.
+    world = worlds.make_world(lesion=2, background=2, group_size=6, seed=3)
+    slides = np.arange(240) // 3
+    slides[:12] = -1
+    listed = cosine_neighbors(world.vectors, 15).indices
+    mate = (slides[listed] == slides[:, None])[12:]
+    neighbors = cosine_neighbors(world.vectors, 15, groups=world.groups)
+    first, share = leakage_by("slide", neighbors, slides, world.groups, k=15, seed=0, space=Space.of(world.vectors))
+    assert (first.metric, share.metric) == ("same_slide_first", "same_slide_share")
+    assert first.value == pytest.approx(mate[:, 0].mean())
+    assert share.value == pytest.approx(mate.sum() / (228 * 2))
+    assert 0 < first.value < leaked(world)["same_group_first"].value
+    assert first.n == 228
+    np.testing.assert_allclose(share.per_image[12:], mate.sum(axis=1) / 2)
+    assert np.isnan(share.per_image[:12]).all()
+
+
+def test_audits_tell_leakage_of_every_group_column():
+    world = worlds.make_world(lesion=2, background=2, group_size=6, seed=3)
+    neighbors = cosine_neighbors(world.vectors, 15, groups=world.groups)
+    columns = {
+        "slide": [f"s{i // 3}" if i >= 12 else None for i in range(240)],
+        "patient": [f"p{group}" for group in world.groups],
+    }
+    found = audit_cell(
+        neighbors, world.labels, {}, world.groups, k=15, seed=0, vectors=world.vectors, group_columns=columns,
+        only={"leakage"},
+    ).summary  # fmt: skip
+    value = dict(found.select("metric", "value").iter_rows())
+    assert value["same_patient_share"] == value["same_group_share"]
+    assert value["same_slide_first"] < value["same_group_first"]
+    # No background: verdicts are of those.
+    assert found["confounder"].null_count() == found.height

@@ -4,6 +4,7 @@ import pytest
 from croma import RI
 
 from analysis.audits.robustness import robustness_index
+from analysis.audits.robustness_balanced import balanced_robustness_index
 from analysis.neighbors import cosine_neighbors
 from analysis.typed_neighbors import select_k
 from tests import worlds
@@ -81,3 +82,53 @@ def test_first_of_equal_sizes_is_taken():
     vectors = rng.normal(size=(40, 4)).astype(np.float32)
     vectors[:, 0] += np.where(label == 0, 50, -50)
     assert select_k(cosine_neighbors(vectors, 9), label, [3, 5, 9]) == (3, 1.0)
+
+
+def test_balanced_index_is_the_index_where_combinations_are_of_one_size():
+    world = worlds.mixed()
+    lists = (
+        cosine_neighbors(world.vectors, 15, groups=world.groups),
+        codes(world.labels),
+        codes(world.confounder),
+        world.groups,
+    )
+    [plain], [balanced] = (audit(*lists, k=15, seed=0) for audit in (robustness_index, balanced_robustness_index))
+    assert balanced.value == pytest.approx(plain.value)
+    assert (balanced.ci_low, balanced.ci_high) == pytest.approx((plain.ci_low, plain.ci_high))
+    assert "weighted as 240 of 240 images" in balanced.note
+    assert balanced.expected == pytest.approx(plain.expected, abs=0.02)
+    assert balanced.p_value is None
+
+
+def test_balanced_index_does_not_follow_the_design():
+    # Nothing to be seen; nine tenths of one label have the one background, a quarter of the other.
+    rng = np.random.default_rng(0)
+    labels = np.arange(600) % 2
+    confounder = (rng.permutation(600) / 600 < np.where(labels == 1, 0.9, 0.25)).astype(np.int64)
+    found = {}
+    for audit in (robustness_index, balanced_robustness_index):
+        results = []
+        for _ in range(6):
+            neighbors = cosine_neighbors(rng.normal(size=(600, 8)), 15)
+            results += audit(neighbors, labels, confounder, np.arange(600), k=15, seed=0)
+        found[audit] = np.mean([result.value for result in results]), np.mean([result.expected for result in results])
+    assert found[balanced_robustness_index][0] == pytest.approx(0.5, abs=0.02)
+    assert found[balanced_robustness_index][1] == pytest.approx(0.5, abs=0.02)
+    assert abs(found[robustness_index][0] - 0.5) > 0.04
+
+
+def test_balanced_index_is_the_ratio_of_weighted_pairs():
+    world = many_classes(1)
+    labels, confounder = codes(world.labels), codes(world.confounder)
+    neighbors = cosine_neighbors(world.vectors, 9, groups=world.groups)
+    [found] = balanced_robustness_index(neighbors, labels, confounder, world.groups, k=9, seed=0)
+    so = os = 0.0
+    for i in range(300):
+        for j in neighbors.indices[i, : found.k]:
+            of_each = [((labels == labels[row]) & (confounder == confounder[row])).sum() for row in (i, j)]
+            weight = 1 / (of_each[0] * of_each[1])
+            so += weight * (labels[i] == labels[j] and confounder[i] != confounder[j])
+            os += weight * (labels[i] != labels[j] and confounder[i] == confounder[j])
+    assert found.value == pytest.approx(so / (so + os))
+    one_class = balanced_robustness_index(neighbors, labels * 0, confounder, world.groups, k=9, seed=0)
+    assert one_class[0].value is None
