@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from analysis.audits.duplicates import duplicates
 from analysis.audits import audit_cell
+from analysis.audits.duplicates import duplicates
 from analysis.audits.leakage import leakage, leakage_by
 from analysis.near_duplicates import near_duplicates
 from analysis.neighbors import cosine_neighbors

@@ -101,10 +101,10 @@ def test_balanced_index_is_the_index_where_combinations_are_of_one_size():
 
 
 def test_balanced_index_does_not_follow_the_design():
-    # Nothing to be seen; nine tenths of one label have the one background, a quarter of the other.
+    # Nothing to be seen; nine tenths of one label have the one background, half of the other.
     rng = np.random.default_rng(0)
     labels = np.arange(600) % 2
-    confounder = (rng.permutation(600) / 600 < np.where(labels == 1, 0.9, 0.25)).astype(np.int64)
+    confounder = (rng.permutation(600) / 600 < np.where(labels == 1, 0.9, 0.5)).astype(np.int64)
     found = {}
     for audit in (robustness_index, balanced_robustness_index):
         results = []
