@@ -155,7 +155,11 @@ def _power(axes: Axes, tested: pl.DataFrame) -> None:
 
 def _movement(axes: Axes, frame: pl.DataFrame) -> None:
     means = (
-        frame.filter(pl.col("metric").is_in(list(_MOVING)), pl.col("world").str.starts_with(FEATURES), pl.col("mean").is_not_null())
+        frame.filter(
+            pl.col("metric").is_in(list(_MOVING)),
+            pl.col("world").str.starts_with(FEATURES),
+            pl.col("mean").is_not_null(),
+        )
         .group_by("metric", "strength")
         .agg(pl.col("mean").mean())
         .drop_nulls()

@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 def _make(tables: ReportTables) -> Sequence[Block]:
-    rows = tables["calibration"]
+    rows, intervals = tables["calibration"], tables["calibration_intervals"]
     if rows.is_empty():
         return []
     return [
         Words(
             "The audits were run on sets whose truth is known: features and phantoms with a background planted at a "
             f"chosen strength, going with the label as far as was chosen.{_false_positives(rows)} Left: those rates by "
-            "setting. Middle: what a test sees. Right: how far each metric goes from nothing planted towards what the "
-            "background alone would give."
+            f"setting.{_covered(intervals)} Right: what a test sees, and how far each metric goes from nothing planted "
+            "towards what the background alone would give."
         ),
         Picture(
-            data_uri(calibration_figure(rows)),
-            "False positives, power and movement of the audits where the truth is known",
+            data_uri(calibration_figure(rows, intervals)),
+            "False positives, coverage, power and movement of the audits where the truth is known",
         ),
     ]
 
@@ -46,7 +46,19 @@ def _false_positives(rows: pl.DataFrame) -> str:
     return f" Where nothing was planted, {100 * rejected / tests:.1f} % of {tests:,} tests rejected at 0.05."
 
 
+def _covered(intervals: pl.DataFrame) -> str:
+    """Sum up how many intervals hold what they are of."""
+    number = int(intervals["intervals"].sum()) if intervals.height else 0
+    if not number:
+        return ""
+    covered = float(intervals.select(pl.col("covered").dot("intervals")).item())
+    return (
+        f" Middle: of {number:,} intervals of 95 %, {100 * covered / number:.1f} % hold what their metric comes to on the "
+        "average; more is cautious, less is too sure."
+    )
+
+
 SECTION = Section(
-    name="calibration", title="How to read these numbers", place=80, make=_make, tables=("calibration",),
+    name="calibration", title="How to read these numbers", place=80, make=_make, tables=("calibration", "calibration_intervals"),
     asset="calibration", what="calibration", requested=True,
 )  # fmt: skip
