@@ -87,6 +87,7 @@ def test_checks_jobs_and_sensors() -> None:
         ("zero_shot", "above_chance"),
         ("finetuning", "learned"),
         ("calibration", "errors_as_stated"),
+        ("calibration", "intervals_cover"),
     }
     jobs = {name for name in repository.job_names if not name.startswith("__")}
     assert jobs == {"read_images", "everything_for_a_cell", "findings"}

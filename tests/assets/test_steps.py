@@ -13,10 +13,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from analysis import layouts
-from assets import calibration, display, materializing, umap_layouts
+from assets import calibration, display, materializing, neighbor_audits, umap_layouts
 from assets.cli import _print, app
 from assets.definitions import defs
 from assets.features import read_features
+from assets.neighbor_search import find_neighbors
 from assets.project import Project
 from assets.registry import add_dataset
 from assets.searching import explain_image
@@ -25,6 +26,7 @@ from assets.steps import STEPS
 from pipelines.sources import DataSet
 from store.embeddings import import_embeddings
 from store.images import read_metadata
+from store.maintenance import list_centres
 from store.runs import data_version, latest_runs
 from store.schema import CounterstainError
 from store.warehouse import Warehouse
@@ -232,6 +234,34 @@ def test_a_stored_image_is_explained_by_images_of_others(imported: Project, phan
     assert set(by_id[0]["of"]) <= set(range(1, 13))
 
 
+def test_large_sets_are_searched_by_the_index(imported: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Cell(imported, imported.open(), "phantoms", "mine")
+    features = read_features(cell)
+    exact, centres, probed = find_neighbors(cell, features, 10)
+    assert centres is None
+    assert probed is None
+    assert list_centres(cell.warehouse, "mine") is None
+    # As large as the set is: an index is made, and as much of it read as the recall asks for.
+    found, centres, probed = find_neighbors(cell, features, 10, approximate_from=IMAGES)
+    assert centres is not None
+    assert centres.shape == (probed.lists, 12)
+    assert probed.recall >= 0.99
+    assert np.mean(found.indices == exact.indices) >= 0.98
+    again = list_centres(cell.warehouse, "mine")
+    assert again is not None
+    np.testing.assert_array_equal(again, centres)
+    monkeypatch.setattr(
+        neighbor_audits,
+        "find_neighbors",
+        lambda cell, features, k: find_neighbors(cell, features, k, approximate_from=IMAGES),
+    )
+    made = neighbor_audits.STEP.make(cell)
+    assert made.metadata["recall of the neighbour search"] == probed.recall
+    first = cell.warehouse.frame("neighbor_audits").sort("row").first().collect()
+    assert first.select("metric", "value").row(0) == ("neighbor_recall", probed.recall)
+    assert "lists of the index" in first["note"][0]
+
+
 def test_calibration_is_made_on_request(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = {
         "STRENGTHS": (0.0, 1.0), "ASSOCIATIONS": (0.0,), "IMAGES": (60,), "DESCRIBED": 1, "PHANTOM_POOL": 48,
@@ -243,7 +273,8 @@ def test_calibration_is_made_on_request(project: Project, monkeypatch: pytest.Mo
     assert done.exit_code == 0, (done.output, done.exception)
     assert "features, background of images" in done.output
     rows = project.open().frame("calibration").collect()
-    assert rows["world"].n_unique() == 4
+    assert rows["world"].n_unique() == 7
+    assert project.open().frame("calibration_intervals").collect().is_empty()  # one set says nothing of an average
     null = rows.filter(pl.col("metric").is_in(["confounder_agreement", "robustness_index"]), strength=0)
     assert (null["repetitions"] + (3 * null["undefined"]).round().cast(pl.Int32) == 3).all()
     assert {"croma_median", "pcr"} < set(rows["metric"])

@@ -53,12 +53,13 @@ def _covered(intervals: pl.DataFrame) -> str:
         return ""
     covered = float(intervals.select(pl.col("covered").dot("intervals")).item())
     return (
-        f" Middle: of {number:,} intervals of 95 %, {100 * covered / number:.1f} % hold what their metric comes to on the "
-        "average; more is cautious, less is too sure."
+        f" Middle: of {number:,} intervals of 95 %, {100 * covered / number:.1f} % hold what their metric comes to on "
+        "the average; more is cautious, less is too sure."
     )
 
 
 SECTION = Section(
-    name="calibration", title="How to read these numbers", place=80, make=_make, tables=("calibration", "calibration_intervals"),
+    name="calibration", title="How to read these numbers", place=80, make=_make,
+    tables=("calibration", "calibration_intervals"),
     asset="calibration", what="calibration", requested=True,
 )  # fmt: skip
