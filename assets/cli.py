@@ -5,15 +5,17 @@ import json
 import logging
 import os
 import sys
-from dataclasses import fields
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import polars as pl
 import typer
 
+from assets.printing import print_answer as _answer
+from assets.printing import print_card as _print_card
+from assets.printing import print_frame as _print
 from assets.project import Project
 from store.schema import CounterstainError
 
@@ -36,6 +38,9 @@ WarehouseOption = Annotated[
     str | None,
     typer.Option("--warehouse", help="Folder or object-store URI; else COUNTERSTAIN_WAREHOUSE, else ./warehouse."),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON array of objects.")]
+CsvOption = Annotated[bool, typer.Option("--csv", help="CSV with a header.")]
+ParquetOption = Annotated[Path | None, typer.Option(help="Write the answer to this Parquet file.")]
 
 
 def main() -> None:
@@ -185,24 +190,36 @@ def status(warehouse: WarehouseOption = None) -> None:
 
 @app.command()
 def sql(
-    query: Annotated[str, typer.Argument(help="One SELECT over the tables.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array of objects.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header.")] = False,
+    query: Annotated[str | None, typer.Argument(help="One SELECT over the tables; with --tables, a table.")] = None,
+    file: Annotated[Path | None, typer.Option(help="A file that holds the SELECT; - reads standard input.")] = None,
+    param: Annotated[list[str] | None, typer.Option(help="A value of $name, as name=value; several times.")] = None,
+    tables: Annotated[bool, typer.Option(help="Say what every table and column means, instead.")] = False,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+    parquet: ParquetOption = None,
     as_of: Annotated[str | None, typer.Option(help="Read the tables as of a tag.")] = None,
     warehouse: WarehouseOption = None,
 ) -> None:
     """Answer a question in SQL (DuckDB's dialect), read-only."""
+    from assets import asking
     from store import open_warehouse
 
-    answer = open_warehouse(_project(warehouse).warehouse, as_of=as_of).sql(query)
-    _answer(answer, as_json, as_csv, answer)
+    opened = open_warehouse(_project(warehouse).warehouse, as_of=as_of)
+    if not tables:
+        _answer(asking.ask(opened, query, file, param or ()), as_json, as_csv, parquet=parquet)
+        return
+    described = opened.describe(query)
+    if as_json or as_csv or parquet:
+        _answer(described, as_json, as_csv, parquet=parquet)
+    else:
+        typer.echo(asking.dictionary(described))
 
 
 @app.command("compare")
 def compare_with_published(
     all_cells: Annotated[bool, typer.Option("--all", help="The published cells not measured here, too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array of objects.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header.")] = False,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
     warehouse: WarehouseOption = None,
 ) -> None:
     """Show what was measured here beside what the study published."""
@@ -228,25 +245,43 @@ _COMPARED = (
 
 @app.command()
 def search(
-    image: Annotated[str, typer.Argument(help="An image file, or the id of a stored image.")],
     encoder: Annotated[str, typer.Option(help="Whose idea of nearness.")],
-    dataset: Annotated[str | None, typer.Option(help="Search this data set only.")] = None,
+    image: Annotated[str | None, typer.Argument(help="An image file, or the id of a stored image.")] = None,
+    text: Annotated[str | None, typer.Option(help="Instead of an image: words, for encoders with a text side.")] = None,
+    centroid_of: Annotated[
+        str | None, typer.Option(help="Instead of an image: the mean of those that fit, such as \"label = 'benign'\".")
+    ] = None,
+    centroid_of_view: Annotated[
+        str | None, typer.Option(help="Instead of an image: the mean of the images of this named view.")
+    ] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Search this data set only; several times.")] = None,
     where: Annotated[str | None, typer.Option(help="SQL filter on the metadata, such as \"label = 'benign'\".")] = None,
     view: Annotated[str | None, typer.Option(help="Search the images of this named view only.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    exclude_same_group: Annotated[
+        bool, typer.Option("--exclude-same-group", help="No image of the query's own patient, slide, group or copies.")
+    ] = False,
+    sheet: Annotated[Path | None, typer.Option(help="Draw the answer, too: a file that ends in .png or .html.")] = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+    parquet: ParquetOption = None,
     warehouse: WarehouseOption = None,
 ) -> None:
-    """Find the stored images nearest to an image."""
-    from assets.searching import search_image
-    from store.views import within_view
+    """Find the stored images nearest to an image, to a text, or to the centroid of some."""
+    from assets import finding
 
     project = _project(warehouse)
-    if view is not None:
-        where = within_view(project.open(), view, where)
-    found = search_image(project, encoder, image, dataset=dataset, where=where, k=k)
-    _print(
-        found.select("dataset", "image_id", "distance", "label", "text_overlay", "overlay_text", "annotation", "uri")
+    found = finding.find(
+        project, encoder, finding.Asked(image, text, centroid_of, centroid_of_view), datasets=dataset or (),
+        where=where, view=view, k=k, exclude_same_group=exclude_same_group,
+    )  # fmt: skip
+    if not (as_json or as_csv or parquet):
+        typer.echo(found.query.words)
+    _answer(
+        found.rows, as_json, as_csv, found.rows.select(finding.SHOWN).with_columns(pl.col("distance").round(4)), parquet
     )
+    if sheet is not None:
+        typer.echo(f"{finding.write_sheet(project.open(), found, sheet)}", err=as_json or as_csv)
 
 
 @app.command()
@@ -578,58 +613,3 @@ def _read_csv(path: Path) -> pl.DataFrame:
         return pl.read_csv(path, infer_schema=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise CounterstainError(f"cannot read {path} as CSV: {error}") from error
-
-
-def _answer(answer: pl.DataFrame, as_json: bool, as_csv: bool, shown: pl.DataFrame) -> None:
-    """Print an answer for another program, or as `shown` for a person."""
-    if as_json:
-        typer.echo(json.dumps(answer.to_dicts(), default=_plain, ensure_ascii=False))
-    elif as_csv:
-        typer.echo(_flat(answer).write_csv(), nl=False)
-    else:
-        _print(shown)
-
-
-def _print(frame: pl.DataFrame) -> None:
-    """Print a frame whole, as wide as it is, and control characters as their codes: words are read off images."""
-    texts = [name for name, kind in frame.schema.items() if kind == pl.String]
-    frame = frame.with_columns(
-        pl.Series(name, [_printable(value) for value in frame[name]], dtype=pl.String) for name in texts
-    )
-    with pl.Config(
-        tbl_rows=200, tbl_cols=-1, tbl_width_chars=10_000, fmt_str_lengths=300, tbl_hide_column_data_types=True,
-        tbl_hide_dataframe_shape=True, tbl_formatting="UTF8_BORDERS_ONLY",
-    ):  # fmt: skip
-        typer.echo(str(frame))
-    if frame.height > 200:
-        typer.echo(f"{frame.height} rows; --csv prints them all")
-
-
-def _print_card(thing: Any) -> None:
-    """Print a record field by field; what is empty is left out."""
-    for field in fields(thing):
-        value = getattr(thing, field.name)
-        if isinstance(value, dict):
-            value = ", ".join(f"{key} {count:,}" for key, count in value.items())
-        if isinstance(value, tuple):
-            value = "; ".join(value)
-        if value not in (None, ""):
-            typer.echo(f"{field.name + ':':<13}{value}")
-
-
-def _printable(text: str | None) -> str | None:
-    if text is None or text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _flat(frame: pl.DataFrame) -> pl.DataFrame:
-    """Write lists as JSON, as CSV has none."""
-    nested = [name for name, kind in frame.schema.items() if kind.is_nested() or kind == pl.Binary]
-    return frame.with_columns(
-        pl.Series(name, [json.dumps(value, default=_plain) for value in frame[name].to_list()]) for name in nested
-    )
-
-
-def _plain(value: Any) -> Any:
-    return value.hex() if isinstance(value, bytes) else str(value)

@@ -1,5 +1,6 @@
 """Vector similarity search with metadata filters."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +21,10 @@ def search(
     encoder: str,
     query: "str | NDArray[Any]",
     *,
-    dataset: str | None = None,
+    dataset: str | Sequence[str] | None = None,
     where: str | None = None,
     k: int = 10,
+    leave_out: "pl.DataFrame | None" = None,
 ) -> "pl.DataFrame":
     """Return the `k` stored images nearest to `query` by cosine distance, nearest first.
 
@@ -33,14 +35,17 @@ def search(
     encoder
         Encoder whose vectors are compared.
     query
-        A vector ``(d,)`` of the same encoder, or the id of a stored image, which is then left out of the answer.
+        A vector ``(d,)`` of the same encoder, or the id of a stored image, which is then left out of the answer. Its
+        vector is that of a data set searched, where one of them has it.
     dataset
-        Search this data set only.
+        Search this data set only, or these.
     where
         SQL filter over the metadata columns, applied *before* the search, such as
         ``"text_overlay AND label = 'benign'"``.
     k
         Rows at most; fewer where the filter leaves fewer.
+    leave_out
+        Images not to be answered with, by ``dataset`` and ``image_id``, such as those of the query's own group.
 
     Returns
     -------
@@ -50,23 +55,18 @@ def search(
     Raises
     ------
     CounterstainError
-        If the encoder has no vectors, the stored image is unknown, the vector does not fit or the filter is wrong.
+        If the encoder has no vectors (of a data set), the stored image is unknown, the vector does not fit or the
+        filter is wrong.
     """
     import polars as pl
 
     if k < 1:
         raise CounterstainError(f"k is {k}: ask for at least one image.")
-    name = EMBEDDINGS_PREFIX + encoder
-    if not warehouse.has_table(name):
-        known = ", ".join(warehouse.encoders()) or "none yet"
-        raise CounterstainError(f"no vectors of encoder {encoder!r}; encoders with vectors: {known}.")
-    table = warehouse.open_table(name)
+    table = vectors_table(warehouse, encoder)
     columns = ["dataset", "image_id", *METADATA_COLUMNS]
-    conditions = [_checked_filter(table, where, columns)] if where else []
-    if dataset is not None:
-        conditions.append(equals({"dataset": dataset}))
+    conditions = conditions_of(table, encoder, dataset, where)
     if isinstance(query, str):
-        vector = _stored_vector(warehouse, name, query, dataset)
+        vector = _stored_vector(table, query, conditions[:1] if dataset is not None else [])
         conditions.append(f"image_id != {quote(query)}")
     else:
         with np.errstate(over="ignore"):  # refused below
@@ -79,7 +79,10 @@ def search(
     builder = table.search(vector, vector_column_name="vector").distance_type("cosine").select([*columns, "_distance"])
     if conditions:
         builder = builder.where(" AND ".join(conditions), prefilter=True)
-    found = pl.DataFrame(builder.limit(k).to_arrow())
+    # Struck from the answer rather than named in the filter: a group may have thousands of images.
+    found = pl.DataFrame(builder.limit(k + (0 if leave_out is None else leave_out.height)).to_arrow())
+    if leave_out is not None:
+        found = found.join(leave_out, on=["dataset", "image_id"], how="anti", maintain_order="left").head(k)
     images = warehouse.frame("images").filter(pl.col("image_id").is_in(found["image_id"].to_list()))
     uris = images.select("dataset", "image_id", "uri").collect()
     # Rounding may take an image a hair nearer to itself than zero.
@@ -118,6 +121,32 @@ def search_text(warehouse: "Warehouse", words: str, *, dataset: str | None = Non
     return found.sort(["score", "image_id"], descending=[True, False]).select(*columns[:2], "score", *columns[2:])
 
 
+def vectors_table(warehouse: "Warehouse", encoder: str) -> Any:
+    """Return the LanceDB table of an encoder's vectors; raises `CounterstainError` where there is none."""
+    name = EMBEDDINGS_PREFIX + encoder
+    if not warehouse.has_table(name):
+        known = ", ".join(warehouse.encoders()) or "none yet"
+        raise CounterstainError(f"no vectors of encoder {encoder!r}; encoders with vectors: {known}.")
+    return warehouse.open_table(name)
+
+
+def conditions_of(table: Any, encoder: str, dataset: str | Sequence[str] | None, where: str | None) -> list[str]:
+    """Return the filters that hold together, that on data sets first; raises `CounterstainError` if one is wrong."""
+    conditions = []
+    if dataset is not None:
+        names = [dataset] if isinstance(dataset, str) else list(dict.fromkeys(dataset))
+        for name in names:
+            if not table.count_rows(equals({"dataset": name})):
+                raise CounterstainError(
+                    f"no {encoder} vectors of data set {name!r}: "
+                    f"`counterstain materialize --dataset {name} --encoder {encoder} --asset embeddings` makes them."
+                )
+        conditions.append(f"dataset IN ({', '.join(map(quote, names))})")
+    if where:
+        conditions.append(_checked_filter(table, where, ["dataset", "image_id", *METADATA_COLUMNS]))
+    return conditions
+
+
 def _checked_filter(table: Any, where: str, columns: list[str]) -> str:
     """Return the filter in parentheses, fit to be joined with others.
 
@@ -137,10 +166,11 @@ def _checked_filter(table: Any, where: str, columns: list[str]) -> str:
     return grouped
 
 
-def _stored_vector(warehouse: "Warehouse", table: str, image_id: str, dataset: str | None) -> "NDArray[np.float32]":
-    where = equals({"image_id": image_id} | ({"dataset": dataset} if dataset else {}))
-    rows = warehouse.dataset(table).to_table(columns=["vector"], filter=where, limit=1)
-    if not rows.num_rows:
-        place = f" of data set {dataset!r}" if dataset else ""
-        raise CounterstainError(f"{table} has no image {image_id!r}{place}.")
-    return np.asarray(rows["vector"][0].as_py(), np.float32)
+def _stored_vector(table: Any, image_id: str, preferred: list[str]) -> "NDArray[np.float32]":
+    """Return the vector of a stored image, of the `preferred` data sets where one of them has it."""
+    same_id = equals({"image_id": image_id})
+    for where in (" AND ".join([same_id, *preferred]), same_id):
+        rows = table.to_lance().to_table(columns=["vector"], filter=where, limit=1)
+        if rows.num_rows:
+            return np.asarray(rows["vector"][0].as_py(), np.float32)
+    raise CounterstainError(f"{table.name} has no image {image_id!r}.")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
+    from store.centroids import Centroid
     from store.embeddings import EmbeddingMatrix
 
 Rows: TypeAlias = pa.Table | pa.RecordBatchReader | Iterable[pa.RecordBatch]
@@ -273,6 +274,12 @@ class Warehouse:
 
         return run_query(self, query, parameters)
 
+    def describe(self, table: str | None = None) -> "pl.DataFrame":
+        """Return what every table (or one) and every column of it means; see `store.descriptions.describe`."""
+        from store.descriptions import describe
+
+        return describe(self, table)
+
     def vectors(self, encoder: str, dataset: str) -> "EmbeddingMatrix":
         """Return one partition's vectors as a memory-mapped matrix; see `store.embeddings.read_matrix`."""
         from store.embeddings import read_matrix
@@ -284,14 +291,21 @@ class Warehouse:
         encoder: str,
         query: "str | NDArray[Any]",
         *,
-        dataset: str | None = None,
+        dataset: str | Sequence[str] | None = None,
         where: str | None = None,
         k: int = 10,
+        leave_out: "pl.DataFrame | None" = None,
     ) -> "pl.DataFrame":
         """Return the `k` images nearest by cosine to a vector or to a stored image; see `store.search.search`."""
         from store.search import search
 
-        return search(self, encoder, query, dataset=dataset, where=where, k=k)
+        return search(self, encoder, query, dataset=dataset, where=where, k=k, leave_out=leave_out)
+
+    def centroid(self, encoder: str, where: str, *, dataset: str | Sequence[str] | None = None) -> "Centroid":
+        """Return the mean direction of the images that fit a filter, to search by; see `store.centroids.centroid`."""
+        from store.centroids import centroid
+
+        return centroid(self, encoder, where, dataset=dataset)
 
     def search_text(self, words: str, *, dataset: str | None = None, k: int = 100) -> "pl.DataFrame":
         """Return the images whose burned-in text holds any of `words`; see `store.search.search_text`."""

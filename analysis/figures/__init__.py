@@ -16,6 +16,8 @@ from analysis.figures.learning_curve import learning_curve_figure
 from analysis.figures.marked_images import Found, MarkedImage, marked_images_figure
 from analysis.figures.over_prediction import over_prediction_figure
 from analysis.figures.reliability import reliability_figure
+from analysis.figures.search_page import search_page
+from analysis.figures.search_sheet import SearchHit, SearchQuery, search_sheet
 from analysis.figures.shifts import shift_figure
 from analysis.figures.tuning_shift import tuning_shift_figure
 from analysis.figures.verdicts import verdict_figure
@@ -24,6 +26,8 @@ __all__ = [
     "SHOWN_METRICS",
     "Found",
     "MarkedImage",
+    "SearchHit",
+    "SearchQuery",
     "SheetRow",
     "Tile",
     "agreement_figure",
@@ -43,6 +47,8 @@ __all__ = [
     "neighbors_figure",
     "over_prediction_figure",
     "reliability_figure",
+    "search_page",
+    "search_sheet",
     "shift_figure",
     "tuning_shift_figure",
     "verdict_figure",

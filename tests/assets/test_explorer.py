@@ -318,7 +318,8 @@ def test_views_on_the_command_line(tmp_path: Path) -> None:
     assert run("views", "save", "thirty", "--dataset", DATASET, "--where", where) == "thirty: 30 images\n"
     assert "30" in run("views")
     found = run("search", IDS[0], "--encoder", "mine", "--view", "thirty", "-k", "40")
-    assert found.count(".png") == 29
+    assert "29 images by mine of view thirty" in found
+    assert found.count(".png") == 1 + 29  # the image that was looked for, and those found
     scores = run("views", "probe", "thirty", "--encoder", "mine")
     assert "view thirty" in scores
     assert "balanced_accuracy" in scores

@@ -112,7 +112,7 @@ def test_quotes_in_names(warehouse):
         ({"where": "label = 'a'; DROP TABLE images"}, "filter"),
         ({"encoder": "nope"}, "no vectors of encoder 'nope'; encoders with vectors: enc"),
         ({"query": "nope"}, "embeddings__enc has no image 'nope'"),
-        ({"query": "i299", "dataset": "e"}, "no image 'i299' of data set 'e'"),
+        ({"query": "nope", "dataset": "e"}, "embeddings__enc has no image 'nope'"),
         ({"query": np.ones(DIMENSION + 1)}, "one finite, non-zero vector of 8 values, got shape .9,"),
         ({"query": np.ones((1, DIMENSION))}, "got shape"),
         ({"query": np.zeros(DIMENSION)}, "non-zero"),
@@ -156,3 +156,77 @@ def test_indexes_change_no_answer(warehouse):
         found = warehouse.search("enc", values[5], dataset="d", k=COUNT)
         assert found["image_id"].to_list() == [image_ids(COUNT)[i] for i in order]
         build_indexes(warehouse, "embeddings__enc", scalar_rows=COUNT, vector_rows=COUNT)
+
+
+def test_several_data_sets(stored):
+    both = stored.search("enc", vectors(1)[0], dataset=["e", "d"], k=999)
+    assert both.equals(stored.search("enc", vectors(1)[0], k=999))
+    assert set(stored.search("enc", vectors(1)[0], dataset=["e"], k=99)["dataset"]) == {"e"}
+    with pytest.raises(
+        CounterstainError, match="no enc vectors of data set 'f': `counterstain materialize --dataset f"
+    ):
+        stored.search("enc", vectors(1)[0], dataset=["e", "f"])
+
+
+def test_a_stored_image_is_looked_for_where_searched_and_else_anywhere(stored):
+    """Both data sets have an i003, with another vector each; i299 is of d alone."""
+    for dataset, values in (("d", vectors(COUNT)), ("e", vectors(20, seed=1))):
+        nearest = by_cosine(values[3], values)[1][1]
+        assert stored.search("enc", "i003", dataset=dataset, k=1)["image_id"].item() == image_ids(COUNT)[nearest]
+    expected = image_ids(20)[by_cosine(vectors(COUNT)[299], vectors(20, seed=1))[1][0]]
+    assert stored.search("enc", "i299", dataset="e", k=1).row(0)[:2] == ("e", expected)
+
+
+def test_what_is_left_out_makes_room(stored):
+    query = vectors(1, seed=9)[0]
+    found = stored.search("enc", query, k=12)
+    left_out = found.head(5).select("dataset", "image_id")
+    assert stored.search("enc", query, k=7, leave_out=left_out).equals(found.tail(7))
+    # Of the other data set, of the same name.
+    other = left_out.with_columns(pl.lit("none").alias("dataset"))
+    assert stored.search("enc", query, k=12, leave_out=other).equals(found)
+
+
+def test_centroid_is_the_mean_direction(stored):
+    values = vectors(COUNT).astype(float)
+    rows = [i for i in range(COUNT) if i % 2 == 0 and i // 10 in (3, 4)]
+    centroid = stored.centroid("enc", "label = 'a' AND slide IN ('s3', 's4')", dataset="d")
+    units = values / np.linalg.norm(values, axis=1, keepdims=True)
+    np.testing.assert_allclose(centroid.vector, units[rows].mean(axis=0), rtol=1e-6)
+    assert centroid.images.rows() == [("d", image_ids(COUNT)[i]) for i in rows]
+    assert centroid.concentration == pytest.approx(np.linalg.norm(units[rows].mean(axis=0)), rel=1e-6)
+    one = stored.centroid("enc", "image_id = 'i004'", dataset="d")
+    assert one.concentration == pytest.approx(1)
+    assert stored.search("enc", one.vector, dataset="d", k=1)["image_id"].item() == "i004"
+
+
+def test_centroid_over_all_data_sets(stored):
+    assert stored.centroid("enc", "label = 'a'").images["dataset"].value_counts(sort=True).rows() == [
+        ("d", COUNT // 2),
+        ("e", 10),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"where": "label = 'none such'"}, "no image of enc fits"),
+        ({"where": "nope = 1"}, "filter 'nope = 1'"),
+        ({"where": "true) OR (true"}, "filter"),
+        ({"encoder": "nope"}, "no vectors of encoder 'nope'"),
+        ({"dataset": "f"}, "no enc vectors of data set 'f'"),
+    ],
+    ids=str,
+)
+def test_no_centroid(stored, arguments, message):
+    with pytest.raises(CounterstainError, match=message):
+        stored.centroid(**{"encoder": "enc", "where": "label = 'a'", **arguments})
+
+
+def test_vectors_that_cancel_have_no_centroid(warehouse):
+    write_images(warehouse, "d", images("d", 2).to_batches())
+    partition = EmbeddingPartition(warehouse, "enc", "d", DIMENSION, "f")
+    partition.stage(image_ids(2), np.eye(DIMENSION, dtype=np.float32)[:1] * np.float32([[1], [-2]]))
+    partition.commit()
+    with pytest.raises(CounterstainError, match="cancel out"):
+        warehouse.centroid("enc", "true")
