@@ -68,6 +68,32 @@ def test_unknown_table_says_which_there_are(stored):
         stored.sql("SELECT nope FROM images")
 
 
+@pytest.mark.parametrize(
+    ("query", "lines"),
+    [
+        ("SELECT * FROM image", ["Closest: images"]),
+        ("SELECT * FROM embeddings", ["Tables: calibration, corrections, datasets, duplicates, embeddings__enc"]),
+        ("SELECT lable FROM images", ["Closest: label", "Columns of images: dataset, image_id, content_hash"]),
+        ("SELECT i.Overlay_Txt FROM images i", ["Closest: overlay_text", "Columns of images: dataset"]),
+        (
+            "SELECT n.overlay_text FROM neighbors n",
+            [
+                "A column of that name is in: embeddings__enc, image_attributes, images",
+                "Columns of neighbors: dataset, encoder, row, image_id, rank, neighbor_id, distance, same_label, "
+                "same_background",
+            ],
+        ),
+        ("WITH a AS (SELECT label AS l FROM images) SELECT zzz FROM a", ["Columns of images: dataset"]),
+    ],
+)
+def test_a_slip_of_the_pen_is_helped(stored, query, lines):
+    with pytest.raises(CounterstainError) as raised:
+        stored.sql(query)
+    told = str(raised.value).splitlines()
+    for line in lines:
+        assert any(each.startswith(line) for each in told), told
+
+
 def test_staging_is_hidden(stored):
     assert "staging__enc" in stored.tables(staging=True)
     assert "staging__enc" not in stored.sql("SHOW TABLES")["name"].to_list()
