@@ -39,6 +39,9 @@ lint: setup  ## Format, lint, types and package direction, as CI checks them
 
 check: lint test  ## All that CI runs
 
+cookbook: setup  ## Ask the questions of docs/cookbook.md again and write the answers into it
+	$(BIN)/python -m tests.docs.cookbook
+
 bench: setup  ## Measure speed against named baselines
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/python benchmarks/linear_svc.py
@@ -50,4 +53,4 @@ bench: setup  ## Measure speed against named baselines
 clean:  ## Remove the environment and caches; warehouses stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo ui explore test lint check bench clean
+.PHONY: help setup demo ui explore test lint check cookbook bench clean
