@@ -45,7 +45,9 @@ class Sandbox:
     def add_columns(self, columns: "pl.DataFrame") -> None:
         """Add columns, or replace those of the same names: a row for each row of the table, in its order."""
         with self._lock:
-            kept = ", ".join(f'{TABLE}."{name}"' for name in self._columns() if name not in columns.columns)
+            replaced = {name.casefold() for name in columns.columns}  # DuckDB knows no upper case
+            names = [name.replace('"', '""') for name in self._columns() if name.casefold() not in replaced]
+            kept = ", ".join(f'{TABLE}."{name}"' for name in names)
             self._create(
                 columns.with_row_index(ROW),
                 f'SELECT {kept}, added.* EXCLUDE ("{ROW}") FROM {TABLE} JOIN added USING ("{ROW}") '

@@ -42,6 +42,15 @@ def test_a_viewer_may_add_columns_of_its_own(sandbox):
     assert rows(sandbox, "SELECT sum(c) AS c, sum(x) AS x FROM dataset") == [{"c": 21, "x": 6}]
 
 
+def test_columns_of_any_name_stay(sandbox):
+    sandbox.answer('ALTER TABLE dataset ADD COLUMN "a "" b" INTEGER DEFAULT 1')
+    sandbox.add_columns(pl.DataFrame({'c " d': [1, 2, 3]}))
+    sandbox.add_columns(pl.DataFrame({"LABEL": ["z", "z", "z"]}))
+    assert rows(sandbox, 'SELECT label, sum("a "" b") AS a, sum("c "" d") AS c FROM dataset GROUP BY label') == [
+        {"LABEL": "z", "a": 3, "c": 6}
+    ]
+
+
 def test_a_predicate_chooses_rows(sandbox):
     assert sandbox.chosen("image_id", "label = 'x' OR label IS NULL -- both") == ["a", "c"]
 
