@@ -8,7 +8,7 @@ from assets.features import read_features, user_errors
 from assets.project import Project
 from assets.step import Cell
 from store import Warehouse
-from store.views import save_view, view_members
+from store.views import check_condition, save_view, view_members
 
 
 def save_where(warehouse: Warehouse, name: str, dataset: str, where: str) -> int:
@@ -19,6 +19,7 @@ def save_where(warehouse: Warehouse, name: str, dataset: str, where: str) -> int
     CounterstainError
         If the filter is wrong or nothing fits, or as `store.views.save_view` says.
     """
+    check_condition(where)
     found = warehouse.sql(f"SELECT image_id FROM images WHERE dataset = ? AND ({where}\n)", [dataset])
     return save_view(warehouse, name, dataset, found["image_id"].to_list(), where)
 

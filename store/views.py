@@ -71,11 +71,12 @@ def remove_view(warehouse: "Warehouse", name: str) -> None:
 
 
 def view_names(warehouse: "Warehouse", dataset: str) -> list[str]:
-    """Return the names of the views of a data set, sorted."""
+    """Return the names of the views of a data set that SQL reads, sorted."""
     import polars as pl
 
     views = warehouse.frame("named_views").filter(pl.col("dataset") == dataset)
-    return views.select("name").collect()["name"].sort().to_list()
+    names = views.select("name").collect()["name"].sort()
+    return [name for name in names if _NAME.fullmatch(name)]
 
 
 def view_members(warehouse: "Warehouse", name: str) -> tuple[str, list[str]]:
@@ -105,17 +106,30 @@ def within_view(warehouse: "Warehouse", name: str, where: str | None = None) -> 
     CounterstainError
         If there is no such view, or `where` is not one condition.
     """
-    import duckdb
-
     dataset, members = view_members(warehouse, name)
     conditions = [equals({"dataset": dataset}), f"image_id IN ({', '.join(map(quote, members))})"]
     if where:
-        try:
-            duckdb.extract_statements(f"SELECT {where}")  # or it could leave its parentheses
-        except duckdb.Error as error:
-            raise CounterstainError(f"filter {where!r}: {error}") from error
+        check_condition(where)
         conditions.append(f"({where}\n)")
     return " AND ".join(conditions)
+
+
+def check_condition(where: str) -> None:
+    """Refuse what would leave its parentheses when joined with other conditions, such as ``a) OR (b``.
+
+    Raises
+    ------
+    CounterstainError
+        If `where` is not one condition by SQL's grammar.
+    """
+    import duckdb
+
+    try:
+        statements = duckdb.extract_statements(f"SELECT {where}")
+    except duckdb.Error as error:
+        raise CounterstainError(f"filter {where!r}: {error}") from error
+    if len(statements) != 1:
+        raise CounterstainError(f"filter {where!r} is more than one condition.")
 
 
 def view_queries(warehouse: "Warehouse") -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from assets.explorer.columns import VIEW_COLUMN
 from assets.explorer.maps import DataSetMaps, Setting, mapped_data_sets
 from assets.project import Project
 from store.sandbox import QueryError
@@ -80,12 +81,13 @@ class Explorer:
         return {"data_sets": data_sets, "start": self._start}
 
     def open_data_set(self, dataset: str) -> dict[str, Any]:
-        """Return a data set's columns, named views, and how many images are shown and left out."""
+        """Return a data set's columns, encoders' probes, named views, and how many images are shown and left out."""
         with self._reading:
             maps = self._opened(dataset)
-            views = {name: self._add_view(maps, name) for name in view_names(self._warehouse, dataset)}
+            views = self._add_views(maps, view_names(self._warehouse, dataset))
         return {
             "columns": [asdict(column) for column in maps.columns],
+            "probes": maps.probes,
             "views": views,
             "images": len(maps.image_ids),
             "left_out": maps.left_out,
@@ -111,7 +113,7 @@ class Explorer:
         """Keep the images that a predicate chooses under a name; return the predicate that now chooses them."""
         count = save_view(self._warehouse, name, dataset, self._chosen(dataset, predicate), predicate)
         with self._reading:
-            return {"images": count, "predicate": self._add_view(self._opened(dataset), name)}
+            return {"images": count, "predicate": self._add_views(self._opened(dataset), [name])[name]}
 
     def thumbnail(self, dataset: str, row: int) -> bytes | None:
         """Return the JPEG of a row's image; None where there is none."""
@@ -138,14 +140,18 @@ class Explorer:
                 self._maps[dataset] = DataSetMaps(self._project, dataset, self._mapped[dataset], thumbnails)
             return self._maps[dataset]
 
-    def _add_view(self, maps: DataSetMaps, name: str) -> str:
-        """Put into the table which images a view has, to colour by; return the predicate that chooses them."""
-        _, members = view_members(self._warehouse, name)
-        column = f"view {name}"
-        chosen = pl.col("image_id").is_in(pl.Series(members).implode())
-        membership = pl.when(chosen).then(pl.lit("in")).otherwise(pl.lit("out")).alias(column)
-        maps.sandbox.add_columns(pl.DataFrame({"image_id": maps.image_ids}).select(membership))
-        return f"\"{column}\" = 'in'"
+    def _add_views(self, maps: DataSetMaps, names: list[str]) -> dict[str, str]:
+        """Put into the table which images each view has, to colour by; return the predicates that choose them."""
+        columns = {name: VIEW_COLUMN.format(name) for name in names}
+        image_id = pl.col("image_id")
+        membership = []
+        for name, column in columns.items():
+            _, members = view_members(self._warehouse, name)
+            chosen = image_id.is_in(pl.Series(members).implode())
+            membership.append(pl.when(chosen).then(pl.lit("in")).otherwise(pl.lit("out")).alias(column))
+        if membership:  # the table is made anew, so once for all
+            maps.sandbox.add_columns(pl.DataFrame({"image_id": maps.image_ids}).select(membership))
+        return {name: f"\"{column}\" = 'in'" for name, column in columns.items()}
 
 
 def parse_setting(text: str) -> Setting:

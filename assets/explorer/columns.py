@@ -12,6 +12,10 @@ from store.schema import BACKGROUND_COLUMNS, GROUP_COLUMNS
 
 # The viewer keeps to itself whatever is named so.
 HIDDEN = "__"
+# Of each image: the address of its picture; whether an encoder's label probe is right; whether a named view has it.
+THUMBNAIL_COLUMN = "thumbnail"
+PROBE_COLUMN = "{} probe"
+VIEW_COLUMN = "view {}"
 # A column with more values has no chart, nor has one of these: they are told in the table, and searched.
 CHARTED_VALUES = 200
 _UNCHARTED = ("caption", "image_id", "uri")
@@ -28,7 +32,9 @@ class Column:
     chart: Literal["categories", "numbers"] | None
 
 
-def shown_columns(images: pl.DataFrame, further: Mapping[str, Sequence[str | None]]) -> pl.DataFrame:
+def shown_columns(
+    images: pl.DataFrame, further: Mapping[str, Sequence[str | None]], taken: Sequence[str]
+) -> pl.DataFrame:
     """Return rows of ``images`` as text and numbers; what is the same for every image, or unknown, is left out.
 
     The viewer colours by text and numbers only: flags read ``true`` and ``false``, lists are joined by ``; ``, and a
@@ -40,15 +46,19 @@ def shown_columns(images: pl.DataFrame, further: Mapping[str, Sequence[str | Non
         ``n`` rows of ``images``.
     further
         What else is known of them, ``(n,)`` values by name; what the data set says under that name goes first.
+    taken
+        Names of columns that the explorer adds; an attribute so named gets another name, as `safe_names` says.
     """
     texts = {name: images[name] for name in (*_FIRST, *_LAST) if name in images.columns}
-    columns = {name: _plain(values) for name, values in texts.items()}
-    for name, values in {**further, **attribute_columns(images)}.items():
-        columns[name if name not in columns else f"attribute {name}"] = _number(pl.Series(values, dtype=pl.String))
-    order = [name for name in columns if name not in _LAST] + [name for name in _LAST if name in columns]
-    kept = [name for name in order if columns[name].n_unique() > 1 or name in ("image_id", "uri")]
-    names = safe_names(kept)
-    return pl.DataFrame({safe: columns[name] for safe, name in zip(names, kept, strict=True)})
+    columns = [(name, _plain(values)) for name, values in texts.items()]
+    columns += [
+        (f"attribute {name}" if name in texts else name, _number(pl.Series(values, dtype=pl.String)))
+        for name, values in {**further, **attribute_columns(images)}.items()
+    ]
+    columns.sort(key=lambda column: _LAST.index(column[0]) + 1 if column[0] in _LAST else 0)
+    kept = [(name, values) for name, values in columns if values.n_unique() > 1 or name in ("image_id", "uri")]
+    names = safe_names([name for name, _ in kept], taken)
+    return pl.DataFrame({name: values for name, (_, values) in zip(names, kept, strict=True)})
 
 
 def charts(columns: pl.DataFrame) -> list[Column]:
@@ -67,17 +77,22 @@ def charts(columns: pl.DataFrame) -> list[Column]:
     return described
 
 
-def safe_names(names: Sequence[str]) -> list[str]:
-    """Return names that the viewer's own SQL and DuckDB, which knows no upper case, tell apart and read whole."""
-    taken: set[str] = set()
+def safe_names(names: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """Return names that the viewer's own SQL and DuckDB, which knows no upper case, tell apart and read whole.
+
+    They differ from those `taken`, and from those of named views (`VIEW_COLUMN`), which may come at any time.
+    """
+    known = {name.casefold() for name in taken}
     safe = []
     for name in names:
         plain = re.sub(r"[^\w .:()%/+-]", "_", name).lstrip("_ ")[:60] or "column"
+        if plain.casefold().startswith(VIEW_COLUMN.format("")):
+            plain = f"attribute {plain}"
         unique, number = plain, 1
-        while unique.casefold() in taken:
+        while unique.casefold() in known:
             number += 1
             unique = f"{plain} {number}"
-        taken.add(unique.casefold())
+        known.add(unique.casefold())
         safe.append(unique)
     return safe
 

@@ -7,15 +7,13 @@ import polars as pl
 
 from analysis.layouts import nearness_to_reference
 from assets.backgrounds import known_background
-from assets.explorer.columns import HIDDEN, Column, charts, shown_columns
+from assets.explorer.columns import HIDDEN, PROBE_COLUMN, THUMBNAIL_COLUMN, Column, charts, shown_columns
 from assets.project import Project
 from assets.step import Cell
 from store import Warehouse
 from store.sandbox import Sandbox
 from store.schema import CounterstainError
 
-# Of an encoder: whether its label probe is right.
-PROBE_COLUMN = "{} probe"
 # Of a label probe, the predictions shown: no patient or slide is on both sides.
 _PROTOCOL = "grouped"
 
@@ -82,6 +80,8 @@ class DataSetMaps:
         The table.
     columns
         Its columns that are shown, but for thumbnails.
+    probes
+        Of each encoder with a label probe, the column that tells which images at least half of its splits got right.
     image_ids
         The image of each row.
     left_out
@@ -109,13 +109,13 @@ class DataSetMaps:
         self.image_ids: list[str] = kept["image_id"].to_list()
         self.left_out = images.height - kept.height
         probed = self._by_row(self._probed())
+        self.probes = {encoder: PROBE_COLUMN.format(encoder) for encoder in probed.columns}
         known, detected = known_background(Cell(project, self._warehouse, dataset, ""), kept)
-        shown = shown_columns(known, detected).with_columns(
-            probed.rename({name: PROBE_COLUMN.format(name) for name in probed.columns})
-        )
+        taken = [THUMBNAIL_COLUMN, *self.probes.values()]
+        shown = shown_columns(known, detected, taken).with_columns(probed.rename(self.probes))
         self.columns: list[Column] = charts(shown)
         addresses = [f"{thumbnails}/{row}" for row in range(kept.height)]
-        self.sandbox = Sandbox(shown.select(pl.Series("thumbnail", addresses), pl.all()))
+        self.sandbox = Sandbox(shown.select(pl.Series(THUMBNAIL_COLUMN, addresses), pl.all()))
 
     def _rows(self, table: str, encoder: str | None = None) -> pl.LazyFrame:
         rows = self._warehouse.frame(table).filter(pl.col("dataset") == self._dataset)
@@ -177,7 +177,7 @@ class DataSetMaps:
         return name
 
     def _probed(self) -> pl.DataFrame:
-        """Return, of every encoder with a label probe, which images most of its splits got right."""
+        """Return, of every encoder with a label probe, which images at least half of its splits got right."""
         predictions = self._rows("probe_predictions").filter(
             pl.col("target") == "label", pl.col("protocol") == _PROTOCOL, pl.col("split") == "cv"
         )

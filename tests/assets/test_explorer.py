@@ -29,8 +29,9 @@ from assets.explorer.serving import ExplorerServer
 from assets.project import Project
 from assets.searching import import_as_encoder
 from store import Warehouse, open_warehouse
+from store.images import write_images
 from store.results import write_results
-from store.schema import DATASETS, LAYOUTS, CounterstainError
+from store.schema import DATASETS, IMAGES, LAYOUTS, CounterstainError
 from store.views import save_view
 
 from .mapped import DATASET, ELSEWHERE, ENCODERS, HOSTILE, IMAGES_EACH, K, image_ids, write_mapped
@@ -131,15 +132,45 @@ def test_images_without_a_place_are_left_out_and_counted(tmp_path: Path) -> None
 
 def test_names_stay_apart_and_whole() -> None:
     names = ["label", "LABEL", 'a"b', "a_b", "__x", "", "ü (mm)", "x" * 99]
-    safe = safe_names(names)
+    safe = safe_names(names, [])
     assert safe == ["label", "LABEL 2", "a_b", "a_b 2", "x", "column", "ü (mm)", "x" * 60]
+    assert safe_names(["Thumbnail", "View few", "overview few"], ["thumbnail"]) == [
+        "Thumbnail 2", "attribute View few", "overview few",
+    ]  # fmt: skip
 
 
 def test_what_says_nothing_is_left_out() -> None:
     rows = {"label": ["a", "a"], "split": ["train", None], "image_id": ["1", "2"], "attributes": [None, None]}
-    columns = shown_columns(pl.DataFrame(rows), {})
+    columns = shown_columns(pl.DataFrame(rows), {}, [])
     assert columns.columns == ["split", "image_id"]
     assert [column.chart for column in charts(columns)] == ["categories", None]
+
+
+def test_no_attribute_is_lost_to_a_name() -> None:
+    attributes = ['{"attribute label": "p", "label": "r"}', '{"attribute label": "q", "label": "s"}']
+    rows = pl.DataFrame({"label": ["a", "b"], "attributes": attributes})
+    assert shown_columns(rows, {}, []).to_dict(as_series=False) == {
+        "label": ["a", "b"],
+        "attribute label": ["p", "q"],
+        "attribute label 2": ["r", "s"],
+    }
+
+
+def test_attributes_named_like_the_explorers_own_columns(tmp_path: Path) -> None:
+    warehouse = open_warehouse(tmp_path)
+    write_mapped(warehouse)
+    attributes = [json.dumps({"thumbnail": n, "Encoder_A probe": n, "view few": n}) for n in "ab" * IMAGES_EACH]
+    rows = warehouse.frame("images").sort("image_id").collect().with_columns(pl.Series("attributes", attributes))
+    write_images(warehouse, DATASET, rows.to_arrow().cast(IMAGES.schema).to_batches())
+    save_view(warehouse, "few", DATASET, IDS[:2], "by hand")
+    explorer = Explorer(Project(warehouse=warehouse.uri), ADDRESS)
+    opened = explorer.open_data_set(DATASET)
+    assert opened["probes"] == {ENCODERS[0]: "encoder_a probe"}
+    assert opened["views"] == {"few": "\"view few\" = 'in'"}
+    [row] = asked(explorer, "SELECT * FROM dataset WHERE __row_index__ = 1")
+    assert row["thumbnail"] == f"{ADDRESS}/thumbnails/{DATASET}/1"
+    assert (row["encoder_a probe"], row["view few"]) == ("right", "in")
+    assert (row["thumbnail 2"], row["Encoder_A probe 2"], row["attribute view few"]) == ("b", "b", "b")
 
 
 # ---- named views -------------------------------------------------------------------------------------------------
@@ -314,6 +345,18 @@ def test_views_on_the_command_line(tmp_path: Path) -> None:
         assert result.exit_code == 0, (result.output, result.exception)
         return result.stdout
 
+    escaping = [
+        "views",
+        "save",
+        "escaped",
+        "--dataset",
+        DATASET,
+        "--where",
+        "false) OR (true",
+        "--warehouse",
+        warehouse.uri,
+    ]
+    assert "false) OR (true" in str(CliRunner().invoke(app, escaping).exception)
     where = f"image_id < '{IDS[10]}' OR label = 'benign'"
     assert run("views", "save", "thirty", "--dataset", DATASET, "--where", where) == "thirty: 30 images\n"
     assert "30" in run("views")

@@ -95,3 +95,4 @@ def test_a_stored_name_that_is_no_name_reaches_no_sql(filled):
     row = {"name": hostile, "dataset": "d", "image_ids": IDS[:1], "predicate": "", "saved_at": None}
     filled.upsert(NAMED_VIEWS, [row])
     assert filled.sql("SELECT count(*) AS n FROM few")["n"].item() == 2
+    assert view_names(filled, "d") == ["few"]

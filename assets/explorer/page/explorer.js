@@ -7,7 +7,7 @@ const element = (id) => document.getElementById(id);
 const choices = { dataSet: element("data-set"), encoder: element("encoder"), setting: element("setting"), beside: element("beside") };
 
 let catalogue;
-let dataSet; // columns, views and counts of the one that is open
+let dataSet; // columns, probes, views and counts of the one that is open
 let widget = null; // the viewer, with its state and predicate
 let kept = null; // the predicate of what was selected before the maps changed
 
@@ -92,10 +92,8 @@ function columnChart({ name, chart }) {
 
 function columnStyles(encoders) {
   const styles = { thumbnail: { renderer: "image", display: "full", options: { size: 128 } } };
-  for (const { name } of dataSet.columns) {
-    const ofOther = name.endsWith(" probe") && !encoders.some((encoder) => name == `${encoder} probe`);
-    styles[name] = { display: name == "image_id" || ofOther ? "hidden" : "badge" };
-  }
+  for (const { name } of dataSet.columns) styles[name] = { display: name == "image_id" ? "hidden" : "badge" };
+  for (const [encoder, name] of Object.entries(dataSet.probes)) if (!encoders.includes(encoder)) styles[name] = { display: "hidden" };
   for (const name of Object.keys(dataSet.views)) styles[`view ${name}`] = { display: "hidden" };
   return styles;
 }
