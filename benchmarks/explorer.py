@@ -1,8 +1,8 @@
-"""How long the explorer takes from opening its page to a drawn map, for 25,000 images x three encoders x the 50 layouts of
-the study; in seconds.
+"""How long the explorer takes from opening its page to a drawn map, for 25,000 images; in seconds.
 
-Run: ``python benchmarks/explorer.py``. It needs Chromium. The first opening reads the warehouse; the second finds it
-read; then the encoder is switched with images selected. The goal is 5 seconds for the first.
+Run: ``python benchmarks/explorer.py``. It needs Chromium. The warehouse has three encoders with the study's 50 layouts
+each. The first opening reads it; the second finds it read; then the encoder is switched with images selected. The goal
+is 5 seconds for the first.
 """
 
 import io
