@@ -8,6 +8,8 @@ from assets.features import read_features, user_errors
 from assets.project import Project
 from assets.step import Cell
 from store import Warehouse
+from store.images import read_metadata
+from store.schema import CounterstainError
 from store.views import check_condition, save_view, view_members
 
 
@@ -38,7 +40,7 @@ def probe_view(project: Project, name: str, encoder: str) -> pl.DataFrame:
     Raises
     ------
     CounterstainError
-        If there is no such view, or it has too few groups or classes to be probed.
+        If there is no such view, an image of it has no vector, or it has too few groups or classes to be probed.
     """
     from threadpoolctl import threadpool_limits
 
@@ -46,7 +48,16 @@ def probe_view(project: Project, name: str, encoder: str) -> pl.DataFrame:
     dataset, members = view_members(warehouse, name)
     cell = Cell(project, warehouse, dataset, encoder)
     features = read_features(cell)
+    stored = read_metadata(warehouse, dataset)["image_id"]
+    missing = set(members).intersection(stored).difference(features.images["image_id"])
+    if missing:
+        raise CounterstainError(
+            f"view {name!r} has images without a vector of encoder {encoder!r} ({len(missing)}): materialize its "
+            "embeddings, or import them, again."
+        )
     inside = np.isin(features.images["image_id"].to_numpy(), members)
+    if not inside.any():
+        raise CounterstainError(f"view {name!r}: none of its images is in data set {dataset!r} any more.")
     rows = np.flatnonzero(inside)
     with user_errors(cell), threadpool_limits(1, user_api="blas"):
         label = probe(

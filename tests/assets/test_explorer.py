@@ -28,6 +28,7 @@ from assets.explorer.maps import Setting
 from assets.explorer.serving import ExplorerServer
 from assets.project import Project
 from assets.searching import import_as_encoder
+from assets.views import probe_view
 from store import Warehouse, open_warehouse
 from store.images import write_images
 from store.results import write_results
@@ -366,5 +367,15 @@ def test_views_on_the_command_line(tmp_path: Path) -> None:
     scores = run("views", "probe", "thirty", "--encoder", "mine")
     assert "view thirty" in scores
     assert "balanced_accuracy" in scores
+    images = warehouse.frame("images").sort("image_id").collect()
+    added = pl.concat([images, images.head(1).with_columns(image_id=pl.lit("f" * 64))])
+    write_images(warehouse, DATASET, added.to_arrow().cast(IMAGES.schema).to_batches())
+    save_view(warehouse, "later", DATASET, ["f" * 64, *IDS], "by hand")
+    with pytest.raises(CounterstainError, match=r"'later' has images without a vector of encoder 'mine' \(1\)"):
+        probe_view(Project(warehouse=warehouse.uri), "later", "mine")
+    save_view(warehouse, "gone", DATASET, ["f" * 64], "by hand")
+    write_images(warehouse, DATASET, images.to_arrow().cast(IMAGES.schema).to_batches())
+    with pytest.raises(CounterstainError, match="view 'gone': none of its images is in data set 'mapped' any more"):
+        probe_view(Project(warehouse=warehouse.uri), "gone", "mine")
     run("views", "remove", "thirty")
     assert "thirty" not in run("views")
