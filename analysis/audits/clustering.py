@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.jackknife import jackknife
 from analysis.permutation import EXPECTATION, permute_codes
 from analysis.results import Audit, AuditResult
 from analysis.statistics import contingency
@@ -34,11 +33,11 @@ def clustering_score(
     labels, confounder
         ``(n,)`` codes.
     groups
-        ``(n,)`` group codes, left out in blocks for the interval (clusters stay as they are) and permuted as blocks.
+        ``(n,)`` group codes, permuted as blocks.
     k
         Not read.
     seed
-        Seed of blocks and permutations.
+        Seed of the permutations.
     space
         The vectors.
 
@@ -46,7 +45,8 @@ def clustering_score(
     -------
     list of AuditResult
         ``clustering_score`` in [-1, 1]: below 0 the clusters are the backgrounds more than the labels. `expected` is
-        its mean with the background permuted within label.
+        its mean with the background permuted within label. There is no interval: leaving out groups while clusters stay
+        as they are gave one that held the truth in 44 to 77 of 100 sets, not 95.
 
     References
     ----------
@@ -59,18 +59,12 @@ def clustering_score(
             return [AuditResult.undefined(METRIC, f"all images share one {what}", n=n)]
     clusters = space.clusters
     of_label, of_background = adjusted_rand(labels, clusters), adjusted_rand(confounder, clusters)
-    low, high = jackknife(
-        lambda keep: adjusted_rand(labels[keep], clusters[keep]) - adjusted_rand(confounder[keep], clusters[keep]),
-        groups,
-        seed=seed,
-        within=(-1, 1),
-    )
     permuted = permute_codes(confounder, groups, seed=seed, within=labels)
     chance = [of_label - adjusted_rand(codes, clusters) for codes in permuted.first(EXPECTATION)]
     note = f"{int(clusters.max()) + 1} clusters; adjusted Rand {of_label:.3f} with the label, {of_background:.3f} with "
     note += "the background"
     expected = float(np.mean(chance)) if permuted.varies else None
-    return [AuditResult(METRIC, of_label - of_background, low, high, None, n, note, expected=expected)]
+    return [AuditResult(METRIC, of_label - of_background, None, None, None, n, note, expected=expected)]
 
 
 def adjusted_rand(a: IntArray, b: IntArray) -> float:

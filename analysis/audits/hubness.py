@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from analysis.neighbors import Neighbors
 
 METRICS = ("hubness_skewness", "hubness_robin_hood", "hubness_orphans")
+# Leaving out groups makes orphans of images that were none: such an interval held the truth in 44 to 77 of 100 sets.
+WITHOUT_INTERVAL = ("hubness_orphans",)
 
 
 def hubness(
@@ -74,12 +76,8 @@ def hubness(
         def among(keep: BoolArray, metric: str = metric) -> float:
             return unevenness(occurrences(listed, keep)[keep], metric)
 
-        low, high = jackknife(
-            among,
-            groups,
-            seed=seed,
-            within=(-np.inf, np.inf) if metric == METRICS[0] else (0, 1),
-        )
+        within = (-np.inf, np.inf) if metric == METRICS[0] else (0, 1)
+        low, high = (None, None) if metric in WITHOUT_INTERVAL else jackknife(among, groups, seed=seed, within=within)
         per_image = counts.astype(np.float64) if metric == METRICS[0] else None
         results.append(AuditResult(metric, value, low, high, None, n, note, k=k, per_image=per_image))
     return results

@@ -176,8 +176,8 @@ def _movement(axes: Axes, frame: pl.DataFrame) -> None:
         handles.append((name, colour, marker, dash))
     axes.axhline(0, color=GREY, linewidth=1)
     axes.set_xlabel("planted strength", fontsize=9)
-    axes.set_ylabel("share of the way to where the background alone rules", fontsize=9)
-    axes.set_title("The metrics on features, from nothing planted (0)", fontsize=11, color=INK)
+    axes.set_ylabel("of the way to background alone", fontsize=9)
+    axes.set_title("Metrics on features, from nothing planted", fontsize=11, color=INK)
     _legend(axes, handles)
 
 

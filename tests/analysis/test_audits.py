@@ -91,7 +91,7 @@ def test_frame_has_its_columns():
         "label_agreement", "confounder_agreement", "robustness_index",
     ]  # fmt: skip
     defined = frame.filter(pl.col("ci_low").is_not_null())
-    assert set(frame["metric"]) - set(defined["metric"]) == {"cramers_v"}
+    assert set(frame["metric"]) - set(defined["metric"]) == {"cramers_v", "clustering_score", "hubness_orphans"}
     assert ((defined["ci_low"] <= defined["value"]) & (defined["value"] <= defined["ci_high"])).all()
 
 
