@@ -82,7 +82,7 @@ def test_frame_has_its_columns():
     assert of_site == [
         "cramers_v", "clustering_score", "confounder_agreement", "confounder_agreement_by_k", "croma_median",
         "croma_tail", "croma_dominated", "kbet", "ilisi", "mari", "background_within_label", "label_within_background",
-        "pcr", "robustness_index", "batch_silhouette", "bras",
+        "pcr", "robustness_index", "robustness_index_balanced", "batch_silhouette", "bras",
     ]  # fmt: skip
     assert (frame["seed"] == 0).all()
     assert frame["value"].null_count() == 0
