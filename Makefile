@@ -49,6 +49,7 @@ bench: setup  ## Measure speed against named baselines
 	$(BIN)/python benchmarks/layouts.py
 	$(BIN)/python benchmarks/neighbors.py
 	$(BIN)/python benchmarks/explorer.py
+	$(BIN)/python benchmarks/saliency.py
 
 clean:  ## Remove the environment and caches; warehouses stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -86,6 +86,37 @@ def split_images(labels: Categories, groups: IntArray, *, protocol: str, folds: 
     return split
 
 
+def grouped_folds(
+    labels: Categories, groups: IntArray, *, folds: int, seed: int
+) -> tuple[tuple[IntArray, IntArray], ...]:
+    """Divide all images into folds of whole groups, stratified by label as far as the groups allow.
+
+    Parameters
+    ----------
+    labels, groups, folds, seed
+        As in `split_images`.
+
+    Returns
+    -------
+    tuple
+        For each fold the rows to fit on and the rows held out; the latter cover all rows exactly once.
+
+    Raises
+    ------
+    ValueError
+        As `split_images`, save that no test part is needed.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    _require_members(labels, groups, folds - 1)
+    _require_groups(groups, folds)
+    with _small_classes_allowed():
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        parts = tuple(splitter.split(np.arange(len(labels.codes)), labels.codes, groups))
+    _require_all_classes(Split(np.array([], np.int64), parts), labels)
+    return parts
+
+
 def _require_members(labels: Categories, groups: IntArray | None, folds: int) -> None:
     """Refuse a class too small to stand in the test part and in every fold."""
     if len(labels.names) < 2:

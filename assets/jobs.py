@@ -19,10 +19,16 @@ everything_for_a_cell = dg.define_asset_job(
     description="Embeddings and every analysis. Choose one data set and all encoders for everything of that data set, "
     "or one encoder and all data sets for everything of that encoder.",
 )
+look_inside = dg.define_asset_job(
+    "look_inside",
+    selection=["saliency", "typographic_attack"],
+    description="Where in its images an encoder finds what it answers, and whether a written class name changes the "
+    "answer: several passes of the model for each image.",
+)
 findings = dg.define_asset_job(
     "findings",
     selection=["leaderboard", "encoder_contrasts", "encoder_agreement", "bias_report"],
     description="The leaderboard, the planned contrasts, which encoders agree, and the bias report over all cells.",
 )
 
-JOBS = [read_images, everything_for_a_cell, findings]
+JOBS = [read_images, everything_for_a_cell, look_inside, findings]

@@ -39,6 +39,10 @@ class Project(dg.ConfigurableResource[None]):
         Encoded images staged at once; a run that is killed loses no more, nor more than some seconds' work.
     terms
         Table of the terms that burned-in words are normalised to; empty for the one that comes with the package.
+    saliency_images
+        Images of a data set whose saliency is mapped; 0 for all.
+    attacked_images
+        Images of a data set that class names are written into; 0 for all.
     layout_grid
         ``coarse`` (3 × 2 cells) or ``study`` (10 × 5).
     k
@@ -72,6 +76,8 @@ class Project(dg.ConfigurableResource[None]):
     workers: int = Field(2, ge=1)
     stage_size: int = Field(256, ge=1)
     terms: str = ""
+    saliency_images: int = Field(128, ge=0)
+    attacked_images: int = Field(96, ge=0)
     layout_grid: Literal["coarse", "study"] = "coarse"
     k: int = Field(15, ge=1)
     repeats: int = Field(5, ge=1)

@@ -414,6 +414,76 @@ OVERLAY_SHIFT_EXAMPLES = _result_table(
         pa.field("picture", pa.binary()),  # a small PNG; none of an image with what may identify someone
     ],
 )
+SALIENCY = _result_table(
+    "saliency",
+    [
+        pa.field("image_id", pa.string()),
+        pa.field("method", pa.string()),
+        pa.field("weights", pa.string()),  # trained | random
+        pa.field("asked", pa.string()),  # label | answer: the score of which class; vector: of none
+        pa.field("class", pa.string()),
+        pa.field("region", pa.string()),  # lesion | background | text | marks; null: the map as a whole
+        pa.field("energy", pa.float64()),  # share of the map inside: 1 of the whole; null where it is empty
+        pa.field("area", pa.float64()),
+        pa.field("hit", pa.float64()),
+        pa.field("iou", pa.float64()),
+        pa.field("correlation", pa.float64()),  # with the map of random weights
+    ],
+)
+SALIENCY_SCORES = _result_table(
+    "saliency_scores",
+    [
+        pa.field("method", pa.string()),
+        pa.field("weights", pa.string()),
+        pa.field("asked", pa.string()),
+        pa.field("region", pa.string()),
+        pa.field("metric", pa.string()),
+        pa.field("value", pa.float64()),
+        *_INTERVAL,
+        pa.field("expected", pa.float64()),
+        pa.field("n", pa.int64()),
+        pa.field("note", pa.string()),
+        pa.field("seed", pa.int64()),
+    ],
+)
+SALIENCY_MAPS = _result_table(
+    "saliency_maps",
+    [
+        pa.field("image_id", pa.string()),
+        pa.field("method", pa.string()),
+        pa.field("weights", pa.string()),
+        pa.field("asked", pa.string()),
+        pa.field("class", pa.string()),
+        pa.field("map", pa.binary()),  # a greyscale PNG over the model's input, white where the map is highest
+        pa.field("picture", pa.binary()),  # a PNG of that input
+        pa.field("boxes", pa.string()),  # JSON: region → boxes, as shares of the input's width and height
+    ],
+)
+TYPOGRAPHIC_ATTACK = _result_table(
+    "typographic_attack",
+    [
+        pa.field("planted", pa.string()),  # null: over all classes
+        pa.field("answered_by", pa.string()),  # texts | probe
+        pa.field("metric", pa.string()),
+        pa.field("value", pa.float64()),
+        *_INTERVAL,
+        pa.field("n", pa.int64()),
+        pa.field("note", pa.string()),
+        pa.field("seed", pa.int64()),
+    ],
+)
+TYPOGRAPHIC_ANSWERS = _result_table(
+    "typographic_answers",
+    [
+        pa.field("image_id", pa.string()),
+        pa.field("label", pa.string()),
+        pa.field("planted", pa.string()),
+        pa.field("neutral_word", pa.string()),
+        pa.field("before", pa.string()),
+        pa.field("after", pa.string()),
+        pa.field("control", pa.string()),  # the answer with the neutral word
+    ],
+)
 NEIGHBOR_AUDIT_VALUES = _result_table(
     "neighbor_audit_values",
     [
@@ -808,6 +878,7 @@ TABLES: Mapping[str, TableSpec] = {
         LEADERBOARD, ENCODER_CONTRASTS, PUBLISHED_COMPARISON, FINDINGS, NAMED_VIEWS, RUNS, TEXTS, ZERO_SHOT_SCORES,
         ZERO_SHOT_PREDICTIONS, ZERO_SHOT_RELIABILITY, RETRIEVAL_SCORES, RETRIEVAL_RANKS, SEPARABILITY,
         FINETUNING_EPOCHS, FINETUNING_SCORES, FINETUNING_IMAGES, FINETUNING_SHIFT,
+        SALIENCY, SALIENCY_SCORES, SALIENCY_MAPS, TYPOGRAPHIC_ATTACK, TYPOGRAPHIC_ANSWERS,
     )
 }  # fmt: skip
 
@@ -850,6 +921,17 @@ def text_embeddings_table(encoder: str, dimension: int) -> TableSpec:
         ],
         key=("dataset", "text_id"),
         partition=("dataset",),
+    )
+
+
+def staged_findings_table(asset: str) -> TableSpec:
+    """Declare the table of what an asset found on single images and has not committed; a run that died goes on."""
+    fields = [pa.field(name, pa.string()) for name in ("dataset", "encoder", "image_id", "fingerprint", "found")]
+    return _table(
+        f"{STAGING_PREFIX}{asset}-found",
+        fields,
+        key=("dataset", "encoder", "image_id", "fingerprint"),
+        partition=("dataset", "encoder"),
     )
 
 

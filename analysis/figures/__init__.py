@@ -16,21 +16,26 @@ from analysis.figures.learning_curve import learning_curve_figure
 from analysis.figures.marked_images import Found, MarkedImage, marked_images_figure
 from analysis.figures.over_prediction import over_prediction_figure
 from analysis.figures.reliability import reliability_figure
+from analysis.figures.saliency import MappedImage, mapped_images, saliency_figure, saliency_scores_figure
 from analysis.figures.search_page import search_page
 from analysis.figures.search_sheet import SearchHit, SearchQuery, search_sheet
 from analysis.figures.shifts import shift_figure
 from analysis.figures.tuning_shift import tuning_shift_figure
+from analysis.figures.typographic import AttackedImage, attack_figure
 from analysis.figures.verdicts import verdict_figure
 
 __all__ = [
     "SHOWN_METRICS",
+    "AttackedImage",
     "Found",
+    "MappedImage",
     "MarkedImage",
     "SearchHit",
     "SearchQuery",
     "SheetRow",
     "Tile",
     "agreement_figure",
+    "attack_figure",
     "audit_figure",
     "c_path_figure",
     "calibration_figure",
@@ -43,10 +48,13 @@ __all__ = [
     "layout_grids_figure",
     "leaderboard_figure",
     "learning_curve_figure",
+    "mapped_images",
     "marked_images_figure",
     "neighbors_figure",
     "over_prediction_figure",
     "reliability_figure",
+    "saliency_figure",
+    "saliency_scores_figure",
     "search_page",
     "search_sheet",
     "shift_figure",

@@ -25,8 +25,7 @@ def burn_words(
         New pixels, and the half-open box of every line that left ink.
     """
     side_px = pixels.shape[0]
-    size_px = max(6, round(side_px * (0.040 + 0.024 * strength)))
-    font = _font(size_px)
+    size_px = _size_px(side_px, strength)
     margin_x, margin_y = (side_px * rng.uniform(0.02, 0.06, size=2)).tolist()
     x = side_px - margin_x if right else margin_x
     y = margin_y if top else side_px - margin_y - len(lines) * 1.25 * size_px
@@ -34,13 +33,26 @@ def burn_words(
     for number, line in enumerate(lines):
         mask = Image.new("L", (side_px, side_px))
         at = (round(x), round(y + number * 1.25 * size_px))
-        # The font's own space is too narrow for capitals.
-        ImageDraw.Draw(mask).text(
-            at, line.replace(" ", "  "), fill=255, font=font, anchor="ra" if right else "la", stroke_width=0.3
-        )
+        _write(mask, at, line, size_px, anchor="ra" if right else "la")
         pixels, box = _burn(pixels, mask, strength)
         boxes += [box] if box else []
     return pixels, tuple(boxes)
+
+
+def burn_word_into(pixels: Pixels, word: str, box: Box, strength: float) -> Pixels:
+    """Write a word as `burn_words` does, drawn out or together so that its ink just fills a box; return new pixels."""
+    x0, y0, x1, y1 = box
+    size_px = _size_px(pixels.shape[0], strength)
+    ample = Image.new("L", (size_px * (len(word) + 2), 3 * size_px))
+    _write(ample, (size_px, size_px), word, size_px)
+    mask = Image.new("L", (pixels.shape[1], pixels.shape[0]))
+    mask.paste(ample.crop(ample.getbbox()).resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC), (x0, y0))
+    return _burn(pixels, mask, strength)[0]
+
+
+def line_width(line: str, side_px: int, strength: float) -> float:
+    """Return how wide `burn_words` writes a line into a picture of that height, in px."""
+    return float(_font(_size_px(side_px, strength)).getlength(_spaced(line)))
 
 
 def burn_callipers(
@@ -98,6 +110,19 @@ def _draw_calliper(
 
 def _point(place: npt.NDArray[Any], side_px: int) -> tuple[int, int]:
     return round(float(place[0]) * side_px), round(float(place[1]) * side_px)
+
+
+def _size_px(side_px: int, strength: float) -> int:
+    return max(6, round(side_px * (0.040 + 0.024 * strength)))
+
+
+def _write(mask: Image.Image, at: tuple[int, int], line: str, size_px: int, anchor: str = "la") -> None:
+    ImageDraw.Draw(mask).text(at, _spaced(line), fill=255, font=_font(size_px), anchor=anchor, stroke_width=0.3)
+
+
+def _spaced(line: str) -> str:
+    # The font's own space is too narrow for capitals.
+    return line.replace(" ", "  ")
 
 
 @lru_cache(maxsize=64)

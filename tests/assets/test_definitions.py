@@ -29,6 +29,8 @@ def test_the_graph_is_that_of_the_design() -> None:
         "embeddings": ("features", cell, ["images"]),
         "text_embeddings": ("features", cell, ["texts"]),
         "overlay_shift": ("analysis", cell, ["duplicates", "embeddings", "overlays"]),
+        "saliency": ("analysis", cell, ["duplicates", "embeddings", "overlays"]),
+        "typographic_attack": ("analysis", cell, ["duplicates", "embeddings", "overlays"]),
         "umap_layouts": ("analysis", cell, ["duplicates", "embeddings", "overlays"]),
         "layout_clusters": ("analysis", cell, ["embeddings", "umap_layouts"]),
         "svm_probes": ("analysis", cell, ["duplicates", "embeddings", "overlays"]),
@@ -74,6 +76,8 @@ def test_checks_jobs_and_sensors() -> None:
         ("duplicates", "calibrated"),
         ("duplicates", "one_label_per_picture"),
         ("overlay_shift", "still_when_unchanged"),
+        ("saliency", "maps_depend_on_the_weights"),
+        ("saliency", "maps_say_something"),
         ("images", "as_published"),
         ("embeddings", "every_image_has_a_vector"),
         ("embeddings", "vectors_vary"),
@@ -90,7 +94,7 @@ def test_checks_jobs_and_sensors() -> None:
         ("calibration", "intervals_cover"),
     }
     jobs = {name for name in repository.job_names if not name.startswith("__")}
-    assert jobs == {"read_images", "everything_for_a_cell", "findings"}
+    assert jobs == {"read_images", "everything_for_a_cell", "look_inside", "findings"}
     assert [sensor.name for sensor in repository.sensor_defs] == ["watch_images"]
 
 
@@ -136,6 +140,7 @@ def test_definitions_load_without_the_heavy_libraries() -> None:
         "rapidocr",
         "onnxruntime",
         "cv2",
+        "pytorch_grad_cam",
     }
     code = f"import sys, assets.definitions; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -149,4 +154,4 @@ def test_a_backfill_is_one_process() -> None:
         if isinstance(definition, dg.AssetsDefinition) and definition.partitions_def
     }
     assert all(policy == dg.BackfillPolicy.single_run() for policy in policies.values())
-    assert len(policies) == 16
+    assert len(policies) == 18
