@@ -129,6 +129,7 @@ def corrected(found: Duplicates, ids: Sequence[str], said: Mapping[str, str]) ->
     """
     row_of = {image_id: row for row, image_id in enumerate(ids)}
     stated = {row_of[image_id]: name for image_id, name in said.items() if image_id in row_of}
+    found = _led_by_others(found, set(stated))
     members: dict[str, list[int]] = {}
     for row, name in sorted(stated.items()):
         if name != ALONE:
@@ -158,6 +159,28 @@ def corrected(found: Duplicates, ids: Sequence[str], said: Mapping[str, str]) ->
         distance=np.concatenate([found.distance[kept], np.full(len(added), np.nan, np.float32)]),
         kind=np.concatenate([found.kind[kept], np.full(len(added), "corrected")]),
         groups=_components(len(ids), first, second),
+    )
+
+
+def _led_by_others(found: Duplicates, stated: set[int]) -> Duplicates:
+    """Add the pairs of contents whose first image is one of `stated`, led by their first copy that is not.
+
+    One image stands for its content in all pairs: were it taken out alone, its copies would fall apart.
+    """
+    leader: dict[int, int] = {}
+    for first, second in zip(found.first[found.exact].tolist(), found.second[found.exact].tolist(), strict=True):
+        if first in stated and second not in stated:
+            leader.setdefault(first, second)
+    led = [np.array([leader.get(row, row) for row in ends.tolist()], np.int64) for ends in (found.first, found.second)]
+    ends = np.sort(np.stack(led, axis=1), axis=1)
+    moved = (led[0] != found.first) | (led[1] != found.second)
+    added = moved & (ends[:, 0] != ends[:, 1]) & ~np.isin(ends, sorted(stated)).any(axis=1)
+    return replace(
+        found,
+        first=np.concatenate([found.first, ends[added, 0]]),
+        second=np.concatenate([found.second, ends[added, 1]]),
+        distance=np.concatenate([found.distance, found.distance[added]]),
+        kind=np.concatenate([found.kind, found.kind[added]]),
     )
 
 

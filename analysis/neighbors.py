@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -228,7 +229,7 @@ def _by_rows(unit: npt.NDArray[np.float32], k: int, groups: IntArray, queries: I
     n = len(unit)
     indices = np.full((len(queries), k), -1, dtype=np.int64)
     distances = np.full((len(queries), k), np.inf, dtype=np.float32)
-    first_copy = _first_copies(unit)
+    first_copy = first_copies(unit)
     is_copy = first_copy != np.arange(n)
     block_rows = max(1, min(block_rows, _BLOCK_ELEMENTS // n))
     for start in range(0, len(queries), block_rows):
@@ -259,7 +260,7 @@ def _tiled(unit: npt.NDArray[np.float32], k: int, groups: IntArray) -> Neighbors
     from analysis.neighbor_kernels import expand, keep_near
 
     n = len(unit)
-    first_copy = _first_copies(unit)
+    first_copy = first_copies(unit)
     # Copies stand in for one another: one is compared, and all are listed, at one distance.
     kept = np.flatnonzero(first_copy == np.arange(n))
     m = len(kept)
@@ -338,10 +339,12 @@ def _sampling(m: int, k: int) -> tuple[IntArray, int, int]:
     return sample, quantile, min(m, int(1.3 * (quantile + 3 * np.sqrt(quantile)) * m / len(sample)) + 16)
 
 
-def _first_copies(rows: npt.NDArray[np.float32]) -> IntArray:
+def first_copies(rows: npt.NDArray[np.float32]) -> IntArray:
     """For each row the first row with the same bytes, ``(n,)``."""
     first: dict[bytes, int] = {}
-    return np.array([first.setdefault(row.tobytes(), i) for i, row in enumerate(rows)], dtype=np.int64)
+    # Digests, as the rows themselves would all be in memory once more.
+    digests = (blake2b(row.tobytes(), digest_size=16).digest() for row in rows)
+    return np.array([first.setdefault(digest, i) for i, digest in enumerate(digests)], dtype=np.int64)
 
 
 def smallest(distances: npt.NDArray[np.float32], k: int) -> tuple[IntArray, npt.NDArray[np.float32]]:

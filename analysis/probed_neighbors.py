@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.bootstrap import Interval, cluster_bootstrap
-from analysis.neighbors import Neighbors, exact_lists, smallest, unit_vectors
+from analysis.neighbors import Neighbors, exact_lists, first_copies, smallest, unit_vectors
 from analysis.results import AuditResult
 
 if TYPE_CHECKING:
@@ -121,21 +121,23 @@ def probed_neighbors(
     nearness = middle @ middle.T
     np.fill_diagonal(nearness, np.inf)
     order = np.argsort(-nearness, axis=1, kind="stable")
+    first_copy = first_copies(unit)
     sample = np.sort(np.random.default_rng(seed).permutation(n)[:RECALL_SAMPLE])
     truth = exact_lists(unit, k, groups, sample)
     while True:
         probes = min(probes, len(middle))
-        near = Neighbors(*_of_lists(unit, members, order[:, :probes], groups, sample, k))
+        near = Neighbors(*_of_lists(unit, first_copy, members, order[:, :probes], groups, sample, k))
         recall, interval = _recall(near, truth, groups[sample], seed)
         if recall >= least_recall or probes == len(middle):
             break
         probes *= 2
-    found = Neighbors(*_of_lists(unit, members, order[:, :probes], groups, np.arange(n), k))
+    found = Neighbors(*_of_lists(unit, first_copy, members, order[:, :probes], groups, np.arange(n), k))
     return Probed(found, recall, interval, len(sample), probes, len(middle))
 
 
 def _of_lists(
     unit: npt.NDArray[np.float32],
+    first_copy: IntArray,
     members: list[IntArray],
     probed: IntArray,
     groups: IntArray,
@@ -153,12 +155,18 @@ def _of_lists(
             continue
         rows = np.sort(np.concatenate([members[other] for other in others]))
         theirs = unit[rows].T
+        _, first, again = np.unique(first_copy[rows], return_index=True, return_inverse=True)
+        copies = np.flatnonzero(first[again] != np.arange(len(rows)))
         step = max(1, _BLOCK_ELEMENTS // len(rows))
         for start in range(0, len(asked), step):
             part = asked[start : start + step]
             block = unit[part] @ theirs
             np.subtract(1, block, out=block)
             np.maximum(block, 0, out=block)
+            # As in the exact search, which rounds them alike: copies tie, and are at distance 0.
+            if len(copies):
+                block[:, copies] = block[:, first[again[copies]]]
+                block[first_copy[part][:, None] == first_copy[rows][None, :]] = 0
             block[groups[part][:, None] == groups[rows][None, :]] = np.inf
             block[np.arange(len(part)), np.searchsorted(rows, part)] = np.inf
             width = min(k, len(rows))

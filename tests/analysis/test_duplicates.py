@@ -133,3 +133,31 @@ def test_what_a_person_says_of_groups_goes_first(said, groups):
 def test_a_name_that_no_other_image_has_ties_nothing():
     _, made = corrected_world({"05": "a name", "04": "another"})
     assert made == {frozenset({0, 1, 2})}
+
+
+@pytest.mark.parametrize(
+    ("said", "groups"),
+    [
+        ({}, [{0, 1, 2, 3, 4}]),
+        # What is said of the image that stands for a content is not said of its copies.
+        ({"00": ALONE}, [{1, 2, 3, 4}]),
+        ({"00": ALONE, "01": ALONE}, [{2, 3, 4}]),
+        ({"00": ALONE, "03": ALONE}, [{1, 2, 4}]),
+        ({"00": "a", "01": "a"}, [{0, 1}, {2, 3, 4}]),
+        ({"00": ALONE, "01": ALONE, "02": ALONE}, [{3, 4}]),
+    ],
+)
+def test_copies_stay_together_when_the_first_is_taken_out(said, groups):
+    # 0, 1 and 2 are copies of one content and 3 and 4 of another, which looks alike.
+    vectors, content = descriptors(40), hashes(40)
+    vectors[3] = vectors[0] + 0.1 * np.random.default_rng(1).normal(size=64)
+    for copies in ((0, 1, 2), (3, 4)):
+        for copy in copies:
+            vectors[copy], content[copy] = vectors[copies[0]], content[copies[0]]
+    found = corrected(find_duplicates(vectors, content), [f"{i:02}" for i in range(40)], said)
+    made = {frozenset(np.flatnonzero(found.groups == g).tolist()) for g in np.unique(found.groups)}
+    assert {group for group in made if len(group) > 1} == {frozenset(group) for group in groups}
+    pairs = list(zip(found.first.tolist(), found.second.tolist(), strict=True))
+    assert len(set(pairs)) == len(pairs)
+    assert all(first < second for first, second in pairs)
+    assert all(content[first] == content[second] for first, second in np.array(pairs)[found.exact].tolist())

@@ -29,6 +29,17 @@ def test_all_lists_probed_is_exact():
     assert (found.probes, found.lists, found.sample) == (12, 12, 500)
 
 
+def test_copies_are_at_distance_0_and_tie():
+    vectors, centres, groups = spread()
+    vectors[300:600] = vectors[:300]
+    vectors[600:700] = vectors[:100]
+    found = probed_neighbors(vectors, centres, 20, groups=groups, seed=0, probes=12).neighbors
+    exact = cosine_neighbors(vectors, 20, groups=groups)
+    assert (exact.distances[:100, :2] == 0).all()
+    np.testing.assert_array_equal(found.distances == 0, exact.distances == 0)
+    np.testing.assert_array_equal(found.indices, exact.indices)
+
+
 def test_recall_is_that_of_all_images():
     vectors, centres, groups = spread()
     found = probed_neighbors(vectors, centres, 20, groups=groups, seed=0, probes=1, least_recall=0)
