@@ -28,10 +28,12 @@ def shapes_that_stand_out(
     """
     cuts = [_components(grey, level) for level in range(_STEP, 256, _STEP)]
     for (parts, stats), (wider, wider_stats) in reversed(list(zip(cuts[_STANDS_OUT:], cuts, strict=False))):
-        for part in range(1, len(stats)):
+        area_of, longer = stats[:, cv2.CC_STAT_AREA], stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(axis=1)
+        fits = (area_px[0] <= area_of) & (area_of <= area_px[1])
+        fits &= (length_px[0] <= longer) & (longer <= length_px[1])
+        fits[0] = False  # what is darker than the cut
+        for part in np.flatnonzero(fits):
             x, y, width, height, area = (int(value) for value in stats[part])
-            if not area_px[0] <= area <= area_px[1] or not length_px[0] <= max(width, height) <= length_px[1]:
-                continue
             mask = parts[y : y + height, x : x + width] == part
             grown = int(wider_stats[wider[y, x + int(mask[0].argmax())], cv2.CC_STAT_AREA])
             if grown <= _MAX_GROWTH * area:

@@ -98,7 +98,7 @@ def read_lines(pixels: Pixels) -> list[Line]:
 def _lone_letters(pixels: Pixels, lines: Sequence[Line], terms: Terms) -> list[Line]:
     """Return single letters that are terms of the field, as L and R on radiographs: line detection passes them by."""
     grey = pixels.max(axis=2)
-    shrink = min(1.0, LETTER_SIDE_PX / min(grey.shape))
+    shrink = min(1.0, LETTER_SIDE_PX / min(grey.shape), MAX_SIDE_PX / max(grey.shape))
     if shrink < 1:
         size = (max(1, round(grey.shape[1] * shrink)), max(1, round(grey.shape[0] * shrink)))
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.uint8)

@@ -145,6 +145,7 @@ def test_sets_without_intervals_are_counted_and_few_samples_say_nothing():
     )
     row = interval_coverage(sets, world="w", seed=0).row(0, named=True)
     assert (row["intervals"], row["without"]) == (360, 0.25)
+    assert row["covered"] == pytest.approx(0.95, abs=0.04)
     assert interval_coverage(sets_with_intervals(1.96, samples=4), world="w", seed=0).is_empty()
     constant = sets_with_intervals(1.96).with_columns(value=pl.lit(0.5))
     assert interval_coverage(constant, world="w", seed=0).is_empty()

@@ -364,9 +364,15 @@ def test_a_long_strip_is_shrunk_before_it_is_padded(monkeypatch: pytest.MonkeyPa
             seen.append(pixels.shape)
             return self
 
+    def shapes(grey: Pixels, *_: object) -> list[object]:
+        seen.append(grey.shape)
+        return []
+
     monkeypatch.setattr(words, "_reader", Reader)
+    monkeypatch.setattr(words, "shapes_that_stand_out", shapes)
     assert words.find_words(np.zeros((20, 200_000, 3), np.uint8), TERMS) == []
     assert words.find_words(np.zeros((200_000, 20, 3), np.uint8), TERMS) == []
+    assert len(seen) == 4
     assert max(max(shape) for shape in seen) <= words.MAX_SIDE_PX
 
 
