@@ -162,7 +162,9 @@ def audit_cell(
         for name, values in (group_columns or {}).items():
             column_codes = encode(values, what=f"group column {name!r}").codes
             require_aligned(neighbors.n, **{name: column_codes})
-            by_column = leakage_by(name, neighbors, column_codes, groups, k=k, seed=seed, space=space)
+            # Under "group" stands what all columns make together.
+            called = "group_column" if name == "group" else name
+            by_column = leakage_by(called, neighbors, column_codes, groups, k=k, seed=seed, space=space)
             found += [_Found(LEAKAGE.name, None, result, result.note, everyone) for result in by_column]
     summary = pl.DataFrame([each.row(seed) for each in found], schema=SCHEMA, orient="row")
     tested = summary["p_value"].is_not_null().to_numpy()

@@ -105,12 +105,15 @@ def test_audits_tell_leakage_of_every_group_column():
     columns = {
         "slide": [f"s{i // 3}" if i >= 12 else None for i in range(240)],
         "patient": [f"p{group}" for group in world.groups],
+        "group": [f"g{i // 2}" for i in range(240)],
     }
     found = audit_cell(
         neighbors, world.labels, {}, world.groups, k=15, seed=0, vectors=world.vectors, group_columns=columns,
         only={"leakage"},
     ).summary  # fmt: skip
     value = dict(found.select("metric", "value").iter_rows())
+    assert len(value) == found.height == 8
+    assert value["same_group_column_first"] < value["same_slide_first"]
     assert value["same_patient_share"] == value["same_group_share"]
     assert value["same_slide_first"] < value["same_group_first"]
     # No background: verdicts are of those.
