@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.bootstrap import cluster_bootstrap
+from analysis.neighbors import first_copies
 from analysis.results import Audit, AuditResult
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def count_mates(
     """
     n, k = others.shape
     within, first = np.zeros(n), np.zeros(n)
+    first_copy = first_copies(unit)
     order = np.argsort(groups, kind="stable")
     for members in np.split(order, np.cumsum(np.bincount(groups))[:-1]):
         if len(members) < 2:
@@ -137,8 +139,9 @@ def count_mates(
         at_once = max(1, _BLOCK_ELEMENTS // len(members))
         for start in range(0, len(members), at_once):
             images = members[start : start + at_once]
-            # Rounded as in the lists, so that copies tie.
             distances = np.maximum(0, 1 - unit[images] @ unit[members].T).astype(np.float64)
+            # As in the lists, so that copies tie.
+            distances[first_copy[images][:, None] == first_copy[members][None, :]] = 0
             mate = values[images][:, None] == values[members][None, :]
             distances[np.arange(len(images)), start + np.arange(len(images))] = np.inf
             for image, row, mine in zip(images, distances, mate, strict=True):

@@ -99,6 +99,16 @@ def test_leakage_by_a_column_counts_its_mates_alone():
     assert np.isnan(share.per_image[:12]).all()
 
 
+def test_a_mate_goes_before_a_copy_outside_the_group():
+    # Of three copies each, two are of one group: all are at distance 0, whatever rounding says.
+    vectors = np.repeat(np.random.default_rng(0).normal(size=(60, 37)).astype(np.float32), 3, axis=0)
+    groups = np.where(np.arange(180) % 3 < 2, np.arange(180) // 3, 1000 + np.arange(180))
+    nothing = np.zeros_like(groups)
+    neighbors = cosine_neighbors(vectors, 1, groups=groups)
+    found = leakage(neighbors, nothing, nothing, groups, k=1, seed=0, space=Space.of(vectors))
+    assert [result.value for result in found] == [1, 1]
+
+
 def test_audits_tell_leakage_of_every_group_column():
     world = worlds.make_world(lesion=2, background=2, group_size=6, seed=3)
     neighbors = cosine_neighbors(world.vectors, 15, groups=world.groups)
