@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 from scipy import sparse
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, t
 
 from analysis.bootstrap import bootstrap_sums, cluster_bootstrap, pair_bootstrap, ratio_of_sums
+from analysis.jackknife import jackknife
 
 
 def test_groups_of_one_agree_with_scipy():
@@ -77,3 +78,11 @@ def test_pair_intervals_stay_within_the_unit_interval():
     agree = (queries > 0).astype(float)
     low, high = pair_bootstrap(agree, np.ones(15), queries, np.roll(queries, 1), seed=0)
     assert 0 <= low <= agree.mean() <= high <= 1
+
+
+def test_jackknife_of_a_mean_is_its_standard_error():
+    # As many blocks as groups: the textbook case, in which the two are the same.
+    values = np.random.default_rng(0).normal(size=20)
+    low, high = jackknife(lambda keep: float(values[keep].mean()), np.arange(20), seed=0, within=(-9, 9))
+    reach = t.ppf(0.975, 19) * values.std(ddof=1) / np.sqrt(20)
+    assert (low, high) == pytest.approx((values.mean() - reach, values.mean() + reach))

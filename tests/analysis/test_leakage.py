@@ -4,6 +4,7 @@ import pytest
 from analysis.audits import audit_cell
 from analysis.audits.duplicates import duplicates
 from analysis.audits.leakage import leakage, leakage_by
+from analysis.bootstrap import cluster_bootstrap
 from analysis.near_duplicates import near_duplicates
 from analysis.neighbors import cosine_neighbors
 from analysis.space import Space
@@ -28,6 +29,10 @@ def test_leakage_is_that_of_lists_with_the_group_in_them(group_size, k):
     assert found["same_group_share"].value == pytest.approx(mate.sum() / (240 * min(group_size - 1, k)))
     np.testing.assert_allclose(found["same_group_share"].per_image, mate.sum(axis=1) / min(group_size - 1, k))
     assert found["same_group_first"].expected == pytest.approx((group_size - 1) / 239)
+    drawn = k * (group_size - 1) / 239
+    assert found["same_group_share"].expected == pytest.approx(drawn / min(group_size - 1, k))
+    share = found["same_group_first"]
+    assert (share.ci_low, share.ci_high) == cluster_bootstrap(mate[:, 0].astype(float), world.groups, seed=0)
     for result in found.values():
         assert result.ci_low <= result.value <= result.ci_high
         assert result.n == 240

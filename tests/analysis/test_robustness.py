@@ -130,5 +130,8 @@ def test_balanced_index_is_the_ratio_of_weighted_pairs():
             so += weight * (labels[i] == labels[j] and confounder[i] != confounder[j])
             os += weight * (labels[i] != labels[j] and confounder[i] == confounder[j])
     assert found.value == pytest.approx(so / (so + os))
+    _, combination, sizes = np.unique(labels * 4 + confounder, return_inverse=True, return_counts=True)
+    of_each = 1 / sizes[combination]
+    assert f"weighted as {of_each.sum() ** 2 / (of_each**2).sum():.0f} of 300 images" in found.note
     one_class = balanced_robustness_index(neighbors, labels * 0, confounder, world.groups, k=9, seed=0)
     assert one_class[0].value is None
