@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -139,7 +140,9 @@ def score_ranks(ranks: Ranks, groups: IntArray, *, seed: int) -> list[RetrievalS
     )  # fmt: skip
     interval = cluster_bootstrap(ranks.average_precision, own, seed=seed)
     mean = float(ranks.average_precision.mean())
-    scores.append(RetrievalScore("mean_average_precision", None, mean, interval, None, n, None))
+    scores.append(
+        RetrievalScore("mean_average_precision", None, mean, interval, _precision_by_chance(ranks), n, None)
+    )
     return scores
 
 
@@ -151,8 +154,30 @@ def _by_chance(ranks: Ranks, k: int) -> float:
 
 
 def _median_by_chance(ranks: Ranks) -> float:
-    """Median over queries of the expected rank of the first of m own among N, (N + 1) / (m + 1)."""
-    return float(np.median((ranks.candidates + 1) / (ranks.belonging + 1)))
+    """Return the median, over queries and random orders, of the rank of the first of a query's own."""
+    from scipy.stats import hypergeom
+
+    kinds, queries = np.unique(ranks.belonging, return_counts=True)
+
+    def within(k: int) -> float:
+        """Chance that the first is at `k` or before."""
+        return float(1 - hypergeom.pmf(0, ranks.candidates, kinds, k) @ (queries / queries.sum()))
+
+    every = range(1, ranks.candidates + 1)
+    # With a margin for the last digits: half is half.
+    low, high = (1 + bisect_left(every, 0.5 + margin, key=within) for margin in (-1e-9, 1e-9))
+    return (low + high) / 2
+
+
+def _precision_by_chance(ranks: Ranks) -> float:
+    """Mean over queries of the expected average precision of a random order.
+
+    With m own among N: the place k is one of them with chance m/N, and then each place before it with (m-1)/(N-1).
+    """
+    n = ranks.candidates
+    harmonic = float((1 / np.arange(1, n + 1)).sum())
+    before = (ranks.belonging - 1) / max(1, n - 1)
+    return float(((harmonic + (n - harmonic) * before) / n).mean())
 
 
 def _median_interval(first: IntArray, groups: IntArray, seed: int) -> Interval:

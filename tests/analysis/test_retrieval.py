@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from analysis import retrieval
-from analysis.retrieval import belonging, rank, score_ranks, text_groups
+from analysis.retrieval import Ranks, belonging, rank, score_ranks, text_groups
 
 IMAGES, D = 60, 8
 
@@ -101,10 +101,27 @@ def test_chance_is_what_random_orders_give(world: SimpleNamespace) -> None:
     for k in (1, 5, 10, 50):
         drawn = np.mean([each["recall", k].value for each in found])
         assert drawn == pytest.approx(found[0]["recall", k].expected, abs=0.03)
+    for metric, digits in (("median_rank", 2.0), ("mean_average_precision", 0.004)):
+        drawn = np.mean([each[metric, None].value for each in found])
+        assert drawn == pytest.approx(found[0][metric, None].expected, abs=digits), metric
     # There are some 150 texts: all are among the first 200.
     last = found[0]["recall", 200]
     assert last.value is None
     assert last.note == f"undefined: there are {len(world.texts)} candidates"
+
+
+def test_the_median_rank_by_chance_is_the_middle_of_all_orders() -> None:
+    def expected(belonging: list[int], candidates: int) -> float:
+        counts = np.array(belonging)
+        ranks = Ranks(np.arange(len(counts)), np.ones_like(counts), np.ones(len(counts)), counts, candidates)
+        return next(s.expected for s in score_ranks(ranks, np.arange(len(counts)), seed=0) if s.metric == "median_rank")
+
+    assert expected([1, 1], 10) == 5.5
+    assert expected([1, 1], 11) == 6
+    # Two of five are first at 1, 2, 3 or 4 in 4, 3, 2 and 1 of ten orders.
+    assert expected([2], 5) == 2
+    # All belong: the first always does.
+    assert expected([5, 5], 5) == 1
 
 
 def test_a_query_that_nothing_belongs_to_is_left_out(world: SimpleNamespace) -> None:
