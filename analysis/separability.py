@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from analysis.arrays import encode
-from analysis.bootstrap import Interval, cluster_bootstrap
+from analysis.bootstrap import cluster_bootstrap
 from analysis.jackknife import jackknife
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ SCHEMA = {
     "note": pl.String,
 }
 METRICS = ("intra", "inter", "ratio", "davies_bouldin", "fisher")
-# A silhouette compares all pairs of images.
-SILHOUETTE_IMAGES = 4_000
+# A mean cosine distance below this is the last digits of a cosine of 1.
+_ROUNDING = 1e-12
 
 
 def separability(vectors: FloatArray, values: Categorical, groups: IntArray, *, target: str, seed: int) -> pl.DataFrame:
@@ -51,7 +51,7 @@ def separability(vectors: FloatArray, values: Categorical, groups: IntArray, *, 
     target
         What the values are.
     seed
-        Seed of blocks, resamples and the images that the silhouette reads.
+        Seed of blocks and resamples.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def separability(vectors: FloatArray, values: Categorical, groups: IntArray, *, 
 
     References
     ----------
-    `sklearn.metrics.davies_bouldin_score`, `sklearn.metrics.silhouette_samples`.
+    `sklearn.metrics.davies_bouldin_score`, `sklearn.metrics.silhouette_score`.
     """
     categories = encode(values, what=target)
     counts = np.bincount(categories.codes[categories.known], minlength=len(categories.names))
@@ -79,10 +79,13 @@ def separability(vectors: FloatArray, values: Categorical, groups: IntArray, *, 
     for place, metric in enumerate(METRICS):
         interval = jackknife(found.measure(place), groups[member], seed=seed, within=(0.0, np.inf))
         value = float(found.of(everything)[place])
-        note = None if np.isfinite(value) else "undefined: classes without any spread"
+        reason = "two classes have one centre" if metric == "davies_bouldin" else "classes without any spread"
+        note = None if np.isfinite(value) else f"undefined: {reason}"
         shown = (value, *interval) if note is None else (None, None, None)
         rows.append((target, metric, *shown, n, seed, note))
-    rows.append((target, "silhouette", *_silhouette(kept, codes, groups[member], seed)))
+    widths = silhouettes(kept, codes)
+    interval = cluster_bootstrap(widths, groups[member], seed=seed)
+    rows.append((target, "silhouette", float(widths.mean()), *interval, n, seed, None))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
@@ -112,9 +115,7 @@ def spread(vectors: FloatArray, codes: IntArray) -> FloatArray:
     counts = np.bincount(codes)
     if len(counts) < 2:
         return np.full(len(METRICS), np.nan)
-    sums = np.zeros((len(counts), vectors.shape[1]))
-    np.add.at(sums, codes, vectors)
-    centroids = sums / counts[:, None]
+    centroids = _class_sums(vectors, codes) / counts[:, None]
     squared = np.square(vectors - centroids[codes]).sum(axis=1)
     within = np.bincount(codes, np.sqrt(squared)) / counts
     apart = np.sqrt(np.square(centroids[:, None] - centroids[None]).sum(axis=-1))
@@ -130,19 +131,35 @@ def spread(vectors: FloatArray, codes: IntArray) -> FloatArray:
     return np.where(np.isfinite(measures), measures, np.nan)
 
 
-def _silhouette(
-    vectors: FloatArray, codes: IntArray, groups: IntArray, seed: int
-) -> tuple[float | None, float | None, float | None, int, int, str | None]:
-    """Value, interval, images, seed and note of the mean silhouette by cosine."""
-    from sklearn.metrics import silhouette_samples
+def silhouettes(vectors: FloatArray, codes: IntArray) -> FloatArray:
+    """Silhouette ``(n,)`` of each vector ``(n, d)`` in its class ``(n,)``, by cosine; every class has two or more.
+
+    A cosine is linear in its second vector once lengths are one, so the mean distance to a class follows from the sum
+    of its vectors: all pairs count, and none is computed.
+
+    References
+    ----------
+    `sklearn.metrics.silhouette_samples` with ``metric="cosine"``.
+    """
+    counts = np.bincount(codes)
+    directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    totals = counts - directions @ _class_sums(directions, codes).T
+    rows = np.arange(len(codes))
+    totals[totals < _ROUNDING * counts] = 0
+    # The distance to itself is 0 in its own class's total.
+    own = totals[rows, codes] / (counts[codes] - 1)
+    others = totals / counts
+    others[rows, codes] = np.inf
+    nearest = others.min(axis=1)
+    widest = np.maximum(own, nearest)
+    widths: FloatArray = np.divide(nearest - own, widest, out=np.zeros(len(codes)), where=widest > 0)
+    return widths
+
+
+def _class_sums(vectors: FloatArray, codes: IntArray) -> FloatArray:
+    """Sum of the vectors ``(n, d)`` of each class, ``(classes, d)``."""
+    from scipy.sparse import csr_matrix
 
     rows = np.arange(len(codes))
-    note = None
-    if len(rows) > SILHOUETTE_IMAGES:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, SILHOUETTE_IMAGES, replace=False))
-        note = f"of {SILHOUETTE_IMAGES} images drawn from {len(codes)}"
-    if len(np.unique(codes[rows])) < 2:
-        return None, None, None, len(rows), seed, "undefined: one class was drawn"
-    widths = silhouette_samples(vectors[rows], codes[rows], metric="cosine")
-    interval: Interval = cluster_bootstrap(widths, groups[rows], seed=seed)
-    return float(widths.mean()), *interval, len(rows), seed, note
+    sums: FloatArray = csr_matrix((np.ones(len(codes)), (codes, rows))) @ vectors
+    return sums

@@ -3,10 +3,9 @@
 import numpy as np
 import polars as pl
 import pytest
-from sklearn.metrics import davies_bouldin_score, silhouette_score
+from sklearn.metrics import davies_bouldin_score, silhouette_samples, silhouette_score
 
-from analysis import separability as module
-from analysis.separability import METRICS, separability, spread
+from analysis.separability import METRICS, separability, silhouettes, spread
 
 
 @pytest.fixture
@@ -68,15 +67,28 @@ def test_classes_without_spread_have_no_ratio() -> None:
     assert found["fisher"]["value"] is None
 
 
-def test_a_large_set_is_drawn_from_for_the_silhouette(
-    world: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "SILHOUETTE_IMAGES", 100)
-    found = measured(*world)
-    assert found["silhouette"]["n"] == 100
-    assert found["silhouette"]["note"] == "of 100 images drawn from 150"
-    whole = silhouette_score(world[0], world[1], metric="cosine")
-    assert found["silhouette"]["value"] == pytest.approx(whole, abs=0.05)
+def test_every_image_counts_in_the_silhouette(world: tuple[np.ndarray, np.ndarray]) -> None:
+    rng = np.random.default_rng(2)
+    vectors = np.concatenate([world[0] + 0.1 * rng.normal(size=world[0].shape) for _ in range(30)])
+    codes = np.tile(world[1], 30)
+    found = measured(vectors, codes)["silhouette"]
+    assert found["n"] == 4500
+    assert found["note"] is None
+    np.testing.assert_allclose(silhouettes(vectors[:900], codes[:900]), silhouette_samples(
+        vectors[:900], codes[:900], metric="cosine"), atol=1e-12)  # fmt: skip
+
+
+def test_vectors_of_one_direction_have_a_silhouette_of_zero() -> None:
+    vectors = np.outer(np.arange(1, 41), np.random.default_rng(0).normal(size=7))
+    assert measured(vectors, np.arange(40) % 2)["silhouette"]["value"] == 0
+
+
+def test_classes_about_one_centre_have_no_davies_bouldin_index() -> None:
+    vectors = np.array([[1, 2.0], [1, -2], [1, 1], [1, -1], [3, 0], [5, 0]])
+    found = measured(vectors, np.array([0, 0, 1, 1, 2, 2]))
+    assert found["ratio"]["value"] > 0
+    assert found["davies_bouldin"]["value"] is None
+    assert found["davies_bouldin"]["note"] == "undefined: two classes have one centre"
 
 
 def test_rotation_and_names_change_nothing(world: tuple[np.ndarray, np.ndarray]) -> None:
