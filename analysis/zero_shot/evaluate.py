@@ -98,13 +98,13 @@ def evaluate(images: Images, sets: Mapping[str, Prompts], *, seed: int) -> ZeroS
         the logit of the prompts that say a label is there less that of those that say it is not;
     … ``, threshold``
         the latter two with a threshold for each label, chosen on the data set's validation part and scored on the
-        rest, or where there is none chosen on four fifths of the groups and applied to the last, in turn.
+        other groups, or where that cannot be chosen on four fifths of the groups and applied to the last, in turn.
 
     Returns
     -------
     ZeroShot
         A set that lacks a prompt for a label is undefined, and says so. Split ``all`` is every image whose label is
-        known; ``test`` those that the data set calls so.
+        known, but for those that thresholds were chosen on; ``test`` those that the data set calls so.
     """
     parts: list[ZeroShot] = []
     for name, prompts in sets.items():
@@ -185,8 +185,13 @@ def _multi(
         yield _score_rule(name, rule, logits, logits > 0, (known, true, names), images, seed, "")
         if rule == "inner product > 0":
             continue
+        chosen = f"{rule}, threshold"
+        if len(np.unique(images.groups[known])) < 2:
+            reason = "all images are of one group: there is no other to choose thresholds on"
+            yield undefined(reason, seed=seed, prompt_set=name, rule=chosen)
+            continue
         scored, predicted, note = _with_thresholds(logits, known, true, images, seed)
-        yield _score_rule(name, f"{rule}, threshold", logits, predicted, (scored, true, names), images, seed, note)
+        yield _score_rule(name, chosen, logits, predicted, (scored, true, names), images, seed, note)
 
 
 def _with_thresholds(
@@ -194,9 +199,11 @@ def _with_thresholds(
 ) -> tuple[BoolArray, BoolArray, str]:
     """Return which images are scored, what is predicted of them, and how the thresholds were chosen."""
     validation = known & np.isin(np.array(images.splits, dtype=object), VALIDATION)
-    if validation.any() and (known & ~validation).any():
+    # A patient may have images in more than one part.
+    scored = known & ~np.isin(images.groups, images.groups[validation])
+    if validation.any() and scored.any():
         predicted = logits > best_thresholds(logits[validation], true[validation])
-        return known & ~validation, predicted, f"thresholds chosen on {int(validation.sum())} validation images"
+        return scored, predicted, f"thresholds chosen on {int(validation.sum())} validation images"
     predicted = np.zeros(true.shape, dtype=np.bool_)
     predicted[known] = cross_thresholds(logits[known], true[known], images.groups[known], seed=seed)
     return known, predicted, "thresholds chosen on the other folds of groups"

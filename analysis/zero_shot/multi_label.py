@@ -177,12 +177,12 @@ def best_thresholds(logits: FloatArray, true: BoolArray) -> FloatArray:
 
 
 def cross_thresholds(logits: FloatArray, true: BoolArray, groups: IntArray, *, seed: int) -> BoolArray:
-    """Predict each image with thresholds chosen on the groups of the other folds, ``(n, labels)``."""
+    """Predict each image with thresholds chosen on the groups of the other folds, ``(n, labels)``; of two or more."""
     _, code = np.unique(groups, return_inverse=True)
     fold = np.random.default_rng(seed).permutation(np.arange(int(code.max()) + 1) % FOLDS)[code]
     predicted = np.zeros(true.shape, dtype=np.bool_)
     for number_ in range(FOLDS):
         here = fold == number_
-        if here.any() and (~here).any():
+        if here.any():
             predicted[here] = logits[here] > best_thresholds(logits[~here], true[~here])
     return predicted
