@@ -41,13 +41,13 @@ class Features:
     group_columns: dict[str, list[str | None]]
 
 
-def read_features(cell: Cell) -> Features:
-    """Read a cell from the store; raises `CounterstainError` where it has no vectors or no labels."""
+def read_features(cell: Cell, *, unlabelled: bool = False) -> Features:
+    """Read a cell from the store; raises `CounterstainError` where it has no vectors or, unless `unlabelled`, labels."""
     matrix = cell.warehouse.vectors(cell.encoder, cell.dataset)
     hashes = read_metadata(cell.warehouse, cell.dataset).select("image_id", "content_hash")
     images = matrix.images.join(hashes, on="image_id", how="left", maintain_order="left")
     labels = images["label"].to_list()
-    if not any(label is not None for label in labels):
+    if not unlabelled and not any(label is not None for label in labels):
         raise CounterstainError(
             f"data set {cell.dataset!r} has no labels: name the column with "
             "`counterstain datasets add … --label COLUMN`, or give them with `counterstain correct`."

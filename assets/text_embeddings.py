@@ -8,7 +8,7 @@ from assets.step import Cell, Check, Made, Step, log
 from pipelines.encoders import encoder_specs, load_text_encoder, why_no_texts
 from store.runs import data_version
 from store.schema import TEXT_EMBEDDINGS_PREFIX, CounterstainError
-from store.texts import read_texts, write_text_vectors
+from store.texts import drop_text_vectors, read_texts, write_text_vectors
 
 _loaded = lru_cache(maxsize=1)(load_text_encoder)
 
@@ -27,15 +27,15 @@ def _parameters(cell: Cell) -> dict[str, object]:
 
 def _make(cell: Cell) -> Made:
     if reason := why_no_texts(cell.encoder):
-        return _undefined(reason, passed=True)
+        return _undefined(cell, reason, passed=True)
     texts = read_texts(cell.warehouse, cell.dataset)
     if texts.is_empty():
-        return _undefined("the data set has no texts", passed=True)
+        return _undefined(cell, "the data set has no texts", passed=True)
     try:
         encoder = _loaded(cell.encoder, cell.project.load_options())
     except CounterstainError as error:
         # Files of the text side alone may be missing, and the image side's analyses need none of them.
-        return _undefined(str(error), passed=False)
+        return _undefined(cell, str(error), passed=False)
     vectors = encoder.encode_texts(texts["text"].to_list())
     write_text_vectors(
         cell.warehouse,
@@ -59,8 +59,9 @@ def _make(cell: Cell) -> Made:
     )
 
 
-def _undefined(reason: str, *, passed: bool) -> Made:
-    """Report that there are no vectors, and why; not passed where the user can put it right."""
+def _undefined(cell: Cell, reason: str, *, passed: bool) -> Made:
+    """Leave no vectors, which would be of earlier texts, and report why; not passed where the user can put it right."""
+    drop_text_vectors(cell.warehouse, cell.encoder, cell.dataset)
     log.info("  undefined: %s", reason)
     return Made(
         rows=0,

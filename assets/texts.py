@@ -10,13 +10,16 @@ import polars as pl
 
 from analysis.metadata import attribute_columns
 from assets import display
+from assets.features import user_errors
 from assets.registry import get_dataset
 from assets.step import Cell, Check, Made, Step
 from pipelines.prompts import PromptSet, prompt_sets
 from store.runs import data_version
-from store.schema import ALL_LABELS, LABEL_SEPARATOR, TEXT_PREFIX, TEXTS
+from store.schema import ALL_LABELS, LABEL_PREFIX, LABEL_SEPARATOR, TEXT_PREFIX, TEXTS
 from store.texts import write_texts
 
+# The kind of those texts that are no image's own.
+PROMPT = "prompt"
 _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "text_id": pl.String, "kind": pl.String, "text": pl.String, "image_ids": pl.List(pl.String),
     "prompt_set": pl.String, "prompt_version": pl.String, "label": pl.String, "negative": pl.Boolean,
@@ -41,7 +44,9 @@ def _make(cell: Cell) -> Made:
     columns = ["image_id", "caption", "label", "attributes"]
     stored = cell.warehouse.frame("images").filter(pl.col("dataset") == cell.dataset)
     images = stored.select(columns).sort("image_id").collect()
-    rows = [*_of_images(images), *_prompts(sets_for(cell).values(), labels_of(images))]
+    labels = labels_of(images, sets=label_is_a_set(cell))
+    with user_errors(cell):
+        rows = [*_of_images(images), *_prompts(sets_for(cell).values(), labels)]
     texts = pl.DataFrame(rows, schema=_COLUMNS, orient="row")
     write_texts(cell.warehouse, cell.dataset, texts)
     kinds = texts.group_by("kind").agg(
@@ -49,8 +54,8 @@ def _make(cell: Cell) -> Made:
         pl.col("image_ids").explode().n_unique().alias("images"),
         pl.col("text").str.len_chars().median().alias("median characters"),
     )
-    described = texts.filter(pl.col("kind") != "prompt")
-    shown = texts.filter(pl.col("kind") == "prompt").select("prompt_set", "label", "negative", "text")
+    described = texts.filter(pl.col("kind") != PROMPT)
+    shown = texts.filter(pl.col("kind") == PROMPT).select("prompt_set", "label", "negative", "text")
     with_text = described["image_ids"].explode().n_unique() if described.height else 0
     return Made(
         rows=texts.height,
@@ -62,10 +67,17 @@ def _make(cell: Cell) -> Made:
     )
 
 
-def labels_of(images: pl.DataFrame) -> list[str]:
-    """Return every label that images have, be it the one or one of several, sorted."""
-    named = set(images["label"].drop_nulls())
-    for text in attribute_columns(images).get(ALL_LABELS, []):
+def label_is_a_set(cell: Cell) -> bool:
+    """Whether the column chosen as label is the one that has all labels of an image; readers name it with no prefix."""
+    return get_dataset(cell.warehouse, cell.dataset).label in (ALL_LABELS, ALL_LABELS.removeprefix(LABEL_PREFIX))
+
+
+def labels_of(images: pl.DataFrame, *, sets: bool) -> list[str]:
+    """Return every label that images have, be it the one or one of several, sorted; `sets`: the one is several."""
+    one = images["label"].drop_nulls().to_list()
+    several = [*attribute_columns(images).get(ALL_LABELS, []), *(one if sets else [])]
+    named = set() if sets else set(one)
+    for text in several:
         named |= {part.strip() for part in (text or "").split(LABEL_SEPARATOR)} - {""}
     return sorted(named)
 
@@ -78,6 +90,8 @@ def _of_images(images: pl.DataFrame) -> Iterator[tuple[object, ...]]:
     on: dict[tuple[str, str], list[str]] = {}
     for name, values in columns.items():
         kind = re.sub(r"[_ ]?\d+$", "", name) or name
+        if kind == PROMPT:
+            raise ValueError(f"texts of images cannot be called {kind!r}: rename the column {TEXT_PREFIX}{name}")
         for image_id, value in zip(images["image_id"], values, strict=True):
             if value and (text := " ".join(value.split())):
                 on.setdefault((kind, text), []).append(image_id)
@@ -88,8 +102,8 @@ def _of_images(images: pl.DataFrame) -> Iterator[tuple[object, ...]]:
 def _prompts(sets: Iterable[PromptSet], labels: list[str]) -> Iterator[tuple[object, ...]]:
     for each in sets:
         for said in dict.fromkeys(each.prompts(labels)):
-            name = _id("prompt", each.name, said.label, said.negative, said.template, said.text)
-            yield name, "prompt", said.text, [], each.name, each.version, said.label, said.negative, said.template
+            name = _id(PROMPT, each.name, said.label, said.negative, said.template, said.text)
+            yield name, PROMPT, said.text, [], each.name, each.version, said.label, said.negative, said.template
 
 
 def _id(kind: str, *parts: object) -> str:
@@ -112,7 +126,7 @@ STEP = Step(
     kinds=frozenset({"python", "lancedb"}),
     scope="dataset",
     upstream=("images",),
-    code_version="1",
+    code_version="2",
     inputs=_inputs,
     parameters=lambda _: {},
     make=_make,

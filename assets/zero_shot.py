@@ -15,8 +15,8 @@ from assets.features import (
     user_errors,
     why_undefined,
 )
-from assets.registry import get_dataset
 from assets.step import Cell, Check, Made, Step
+from assets.texts import label_is_a_set
 from store.results import write_results
 from store.runs import data_version
 from store.schema import ALL_LABELS, ZERO_SHOT_PREDICTIONS, ZERO_SHOT_RELIABILITY, ZERO_SHOT_SCORES
@@ -39,7 +39,8 @@ def _make(cell: Cell) -> Made:
     if reason := why_undefined(cell, texts):
         return _write(cell, undefined(reason, seed=cell.project.seed), pl.Series([], dtype=pl.String), reason)
     assert texts is not None
-    features = read_features(cell)
+    # Images may have sets of labels alone.
+    features = read_features(cell, unlabelled=True)
     with user_errors(cell):
         found = evaluate(_images(cell, features), _prompts(texts), seed=cell.project.seed)
     return _write(cell, found, features.images["image_id"], None)
@@ -48,7 +49,7 @@ def _make(cell: Cell) -> Made:
 def _images(cell: Cell, features: Features) -> Images:
     attributes = attribute_columns(features.images)
     # Where the label itself is the list of all labels, it is no class.
-    all_chosen = get_dataset(cell.warehouse, cell.dataset).label == ALL_LABELS.partition(":")[2]
+    all_chosen = label_is_a_set(cell)
     label_sets = features.labels if all_chosen else attributes.get(ALL_LABELS)
     return Images(
         vectors=features.vectors,
@@ -145,7 +146,7 @@ STEP = Step(
     kinds=frozenset({"numpy", "lancedb"}),
     scope="cell",
     upstream=("overlays", "duplicates", "embeddings", "text_embeddings"),
-    code_version="1",
+    code_version="2",
     inputs=_inputs,
     parameters=_parameters,
     make=_make,

@@ -51,7 +51,7 @@ ROWS: Mapping[str, str] = {
     "zero_shot_reliability": "predictions of one range of confidence",
     "retrieval_scores": "a score of finding an image's text, or a text's image",
     "retrieval_ranks": "one query, and at which rank what belongs to it was found",
-    "separability": "one measure of how far classes lie apart, for images, texts or both",
+    "separability": "one measure of how far the classes lie apart, or the values of a background attribute",
     "finetuning_epochs": "an epoch of a training by gradient",
     "finetuning_scores": "a score of a training by gradient",
     "finetuning_images": "an image in a training by gradient: its part, and what was said of it",

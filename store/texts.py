@@ -89,6 +89,14 @@ def write_text_vectors(
     return warehouse.replace_partition(spec, pa.Table.from_arrays(columns, schema=spec.schema), dataset=dataset)
 
 
+def drop_text_vectors(warehouse: "Warehouse", encoder: str, dataset: str) -> None:
+    """Remove an encoder's vectors of a data set's texts, where there are any: they may be of other texts than now."""
+    table = TEXT_EMBEDDINGS_PREFIX + encoder
+    if warehouse.has_table(table):
+        warehouse.check_writable()
+        warehouse.open_table(table).delete(equals({"dataset": dataset}))
+
+
 def read_text_vectors(warehouse: "Warehouse", encoder: str, dataset: str) -> TextMatrix | None:
     """Return an encoder's vectors of a data set's texts; None where there are none."""
     import polars as pl
