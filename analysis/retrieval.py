@@ -140,9 +140,7 @@ def score_ranks(ranks: Ranks, groups: IntArray, *, seed: int) -> list[RetrievalS
     )  # fmt: skip
     interval = cluster_bootstrap(ranks.average_precision, own, seed=seed)
     mean = float(ranks.average_precision.mean())
-    scores.append(
-        RetrievalScore("mean_average_precision", None, mean, interval, _precision_by_chance(ranks), n, None)
-    )
+    scores.append(RetrievalScore("mean_average_precision", None, mean, interval, _precision_by_chance(ranks), n, None))
     return scores
 
 
