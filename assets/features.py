@@ -42,7 +42,7 @@ class Features:
 
 
 def read_features(cell: Cell, *, unlabelled: bool = False) -> Features:
-    """Read a cell from the store; raises `CounterstainError` where it has no vectors or, unless `unlabelled`, labels."""
+    """Read a cell from the store; raises `CounterstainError` where it lacks vectors or, unless `unlabelled`, labels."""
     matrix = cell.warehouse.vectors(cell.encoder, cell.dataset)
     hashes = read_metadata(cell.warehouse, cell.dataset).select("image_id", "content_hash")
     images = matrix.images.join(hashes, on="image_id", how="left", maintain_order="left")

@@ -58,8 +58,10 @@ def test_the_graph_is_that_of_the_design() -> None:
                 "neighbor_audits",
                 "overlay_shift",
                 "published_comparison",
+                "retrieval",
                 "svm_probes",
                 "umap_layouts",
+                "zero_shot",
             ],
         ),
     }

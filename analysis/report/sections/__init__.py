@@ -38,8 +38,8 @@ cells small. Where an encoder cannot have such a part (no text side), return a `
 
 Places taken: sections 10 leaderboard, 15 published scores, 20 contrasts, 25 C path, 30 encoders side by side, 50 the
 cells, 60 agreement of encoders, 70 duplicates, 75 copies and rejects, 80 calibration, 90 methods, 95 provenance, 99
-glossary. Parts 10 layouts, 20 clusters, 30 scores by background, 40 audits, 50 telling neighbours, 60 overlay shift; 70
-and above are free, for what reads text and for saliency.
+glossary. Parts 10 layouts, 20 clusters, 30 scores by background, 40 audits, 50 telling neighbours, 60 overlay shift, 70
+zero-shot, 72 retrieval.
 """
 
 from __future__ import annotations

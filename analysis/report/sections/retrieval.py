@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import polars as pl
-
-from analysis.report.blocks import Column, Interval, Score, Table, Words
+from analysis.report.blocks import Column, Score, Table, Words
 from analysis.report.section import Part
 
 if TYPE_CHECKING:
