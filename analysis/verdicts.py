@@ -19,6 +19,7 @@ BackgroundVerdict = Literal[
     "background leads", "background is visible", "cannot be told", "no sign of the background"
 ]  # most severe first
 LabelVerdict = Literal["reads the label", "reads label or background", "no better than chance", "cannot be told"]
+VERDICTS = tuple(dict.fromkeys(get_args(BackgroundVerdict) + get_args(LabelVerdict)))
 
 FINDINGS_SCHEMA = {
     "dataset": pl.String,
@@ -125,6 +126,11 @@ def adjust_p_values(audits: pl.DataFrame) -> pl.DataFrame:
     return audits.with_columns(pl.Series("p_adjusted", adjusted, dtype=pl.Float64))
 
 
+def is_entangled(v: float | None, by_chance: float | None) -> bool:
+    """Return whether Cramér's V, what chance gives taken off in squares, is at least `ENTANGLED`."""
+    return v is not None and math.sqrt(max(0.0, v * v - (by_chance or 0.0) ** 2)) >= ENTANGLED
+
+
 @dataclass(frozen=True)
 class _Background:
     """What is known of one attribute in one cell, and the verdict."""
@@ -138,8 +144,7 @@ class _Background:
 
     @property
     def entangled(self) -> bool:
-        v, chance = self.association.value, self.association.expected or 0.0
-        return v is not None and math.sqrt(max(0.0, v * v - chance * chance)) >= ENTANGLED
+        return is_entangled(self.association.value, self.association.expected)
 
     @property
     def leads(self) -> bool:

@@ -9,14 +9,15 @@ import polars as pl
 
 from analysis.figures import verdict_figure
 from analysis.report import ReportTables, headlines, render_report, report_assets, report_tables, wanted_images
-from analysis.verdicts import verdicts
+from analysis.verdicts import VERDICTS, verdicts
 from assets import display
 from assets.backgrounds import known_background
+from assets.covering import searched
 from assets.project import Project
-from assets.registry import get_dataset
+from assets.registry import get_dataset, of_datasets
 from assets.step import Cell, Made, Step
 from store.results import write_results
-from store.runs import data_version, latest_runs
+from store.runs import data_version, latest_runs, without_places
 from store.schema import FINDINGS, CounterstainError
 
 
@@ -36,7 +37,8 @@ def _make(cell: Cell) -> Made:
     write_results(cell.warehouse, FINDINGS, found)
     path = report_path(cell.project)
     write_report(html, path)
-    counts = found["verdict"].value_counts(sort=True)
+    # Those that occur nowhere too: the UI plots each over the runs.
+    counts = {verdict: found.filter(verdict=verdict).height for verdict in VERDICTS}
     metadata: dict[str, object] = {"report": dg.MetadataValue.path(path)}
     if found.height:
         metadata["in a word"] = display.table(headlines(found))
@@ -47,7 +49,7 @@ def _make(cell: Cell) -> Made:
         rows=found.height,
         data_version=data_version(cell.warehouse, "findings"),
         tables=("findings",),
-        summary={**dict(counts.iter_rows()), "report size (MB)": len(html.encode()) / 1e6},
+        summary={**counts, "report size (MB)": len(html.encode()) / 1e6},
         metadata=metadata,
     )
 
@@ -70,17 +72,19 @@ def make_report(cell: Cell, datasets: Sequence[str] = ()) -> tuple[pl.DataFrame,
     for name in datasets:
         get_dataset(cell.warehouse, name)
     frames = {
-        name: _of_datasets(cell.warehouse.frame(name), datasets).collect()
+        name: of_datasets(cell.warehouse.frame(name), datasets).collect()
         for name in report_tables()
         if name not in ("findings", "images", "runs")
     }
     found = verdicts(frames["probe_scores"], frames["neighbor_audits"])
-    images = _of_datasets(cell.warehouse.frame("images"), datasets)
-    runs = _of_datasets(latest_runs(cell.warehouse).lazy(), datasets).collect()
+    images = of_datasets(cell.warehouse.frame("images"), datasets)
+    runs = without_places(of_datasets(latest_runs(cell.warehouse).lazy(), datasets).collect())
     described = _without_names(cell, images.drop("thumbnail").collect())
     tables = ReportTables({**frames, "findings": found, "images": described, "runs": runs})
     wanted = pl.DataFrame(wanted_images(tables), {"dataset": pl.String, "image_id": pl.String}, orient="row")
-    pictures = images.filter(pl.col("image_id").is_in(wanted["image_id"].unique().to_list()))
+    pictures = images.filter(pl.col("image_id").is_in(wanted["image_id"].unique().to_list())).join(
+        searched(cell.warehouse), on=["dataset", "image_id"], how="semi"
+    )
     rows = pictures.select("dataset", "image_id", "thumbnail").collect().iter_rows()
     tables = replace(tables, thumbnails={(dataset, image_id): picture for dataset, image_id, picture in rows})
     return found, render_report(tables)
@@ -101,14 +105,6 @@ def write_report(html: str, path: Path) -> None:
         written.replace(path)
     except OSError as error:
         raise CounterstainError(f"the report cannot be written to {path}: {error.strerror}.") from error
-
-
-def _of_datasets(frame: pl.LazyFrame, datasets: Sequence[str]) -> pl.LazyFrame:
-    """Return the rows of some data sets, and those over all; of all where none is named."""
-    if not datasets or "dataset" not in frame.collect_schema():
-        return frame
-    over_all = pl.col("dataset").is_null() | (pl.col("dataset") == "")
-    return frame.filter(pl.col("dataset").is_in(list(datasets)) | over_all)
 
 
 def _without_names(cell: Cell, images: pl.DataFrame) -> pl.DataFrame:

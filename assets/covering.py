@@ -6,6 +6,7 @@ import pyarrow as pa
 from assets.step import Cell
 from pipelines.overlays.item import Box
 from pipelines.overlays.redaction import cover
+from store import Warehouse
 from store.schema import IMAGES
 
 _COLUMNS = ["dataset", "image_id", "width_px", "height_px", "thumbnail"]
@@ -22,6 +23,11 @@ def identifying_boxes(cell: Cell) -> dict[str, list[Box] | None]:
         known.append((x0, y0, x1, y1))
     attributes = cell.warehouse.frame("image_attributes").filter(named, pl.col("text_overlay").is_null())
     return boxes | dict.fromkeys(attributes.select("image_id").collect()["image_id"])
+
+
+def searched(warehouse: Warehouse) -> pl.LazyFrame:
+    """Return ``dataset`` and ``image_id`` of the images of which it is known what to cover: no other may be shown."""
+    return warehouse.frame("image_attributes").select("dataset", "image_id")
 
 
 def covered(images: pa.RecordBatch, boxes: dict[str, list[Box] | None]) -> pa.RecordBatch:

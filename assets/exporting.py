@@ -7,13 +7,16 @@ from pathlib import Path
 import polars as pl
 
 from assets.backgrounds import terms_of, without_names
-from assets.registry import get_dataset
+from assets.covering import searched
+from assets.registry import get_dataset, of_datasets
 from assets.step import Cell
 from store.descriptions import meaning, row_meaning
+from store.runs import without_places
 from store.schema import EMBEDDINGS_PREFIX, TABLES, CounterstainError
 
 # What holds no number: where files are, what a person typed or wrote.
 _LEFT_OUT = frozenset({"datasets", "corrections", "imported_encoders", "rejects", "named_views", "texts"})
+_LEFT_OUT_COLUMNS = ["caption"]
 
 
 def export_tables(
@@ -32,7 +35,8 @@ def export_tables(
     vectors
         The embeddings too, as Parquet.
     pictures
-        Thumbnails and other pictures too, in the Parquet files.
+        Thumbnails and other pictures too, in the Parquet files; none of an image that was not searched for words that
+        may identify someone.
 
     Returns
     -------
@@ -77,17 +81,26 @@ def _rows(cell: Cell, name: str, datasets: Sequence[str], *, pictures: bool) -> 
     schema = frame.collect_schema()
     if not pictures:
         frame = frame.drop(column for column, kind in schema.items() if kind == pl.Binary)
-    if datasets and "dataset" in schema:
-        over_all = pl.col("dataset").is_null() | (pl.col("dataset") == "")
-        frame = frame.filter(pl.col("dataset").is_in(list(datasets)) | over_all)
-    rows = frame.collect()
+    rows = of_datasets(frame.drop(_LEFT_OUT_COLUMNS, strict=False), datasets).collect()
     if name == "overlays":
         flagged = pl.col("possible_identifying").fill_null(True)
         rows = rows.with_columns(pl.when(~flagged).then(pl.col(column)).alias(column) for column in ("text", "term"))
     elif "overlay_text" in schema:
         rows = without_names(rows, terms_of(cell.project))
+    if name == "runs":
+        rows = without_places(rows)
+    if name == "images" and pictures:
+        rows = _covered_alone(cell, rows)
     # In the order of the rows, so that the same results are the same files.
-    return rows.sort([column for column in ("dataset", "encoder", "row", "image_id") if column in rows.columns])
+    order = [column for column in ("dataset", "encoder", "row", "image_id", "asset", "finished_at") if column in rows]
+    return rows.sort(order, maintain_order=True)
+
+
+def _covered_alone(cell: Cell, images: pl.DataFrame) -> pl.DataFrame:
+    """Return the images without the thumbnails of those of which it is not known what to cover."""
+    known = searched(cell.warehouse).with_columns(searched=pl.lit(True)).collect()
+    marked = images.join(known, on=["dataset", "image_id"], how="left", maintain_order="left")
+    return marked.with_columns(pl.when("searched").then("thumbnail").alias("thumbnail")).drop("searched")
 
 
 def flat(frame: pl.DataFrame) -> pl.DataFrame:
@@ -107,7 +120,8 @@ def _readme(written: Sequence[tuple[str, int]], columns: pl.DataFrame) -> str:
         "Every table is there twice: `parquet/<table>.parquet`, with types, and `csv/<table>.csv`, where lists are "
         "JSON and an empty cell is null. `columns.csv` holds what follows as a table. Rows are tidy: one value each, "
         "with its interval (95 %), support and seed beside it. Words burned into images that may identify someone are "
-        "left out.",
+        "left out, and so are captions and the folders that files lie in. File names (`uri`), `patient`, `slide` and "
+        "`attributes` are as the data set gives them: look at these before you pass the files on.",
     ]
     for name, rows in written:
         lines += ["", f"## {name}", "", f"{rows:,} rows; one is {row_meaning(name) or 'not described'}.", ""]

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from analysis.figures import image_grid_figure
 from assets import display
-from assets.covering import covered, identifying_boxes
+from assets.covering import covered, identifying_boxes, searched
 from assets.progress import Progress
 from assets.registry import get_dataset
 from assets.step import Cell, Check, Made, Step
@@ -46,9 +46,9 @@ def _make(cell: Cell) -> Made:
     copies = images.height - images["content_hash"].n_unique()
     metadata: dict[str, object] = {"labels": display.table(classes)}
     # No picture before it is known what to cover on it.
-    searched = images.join(_searched(cell), on="image_id", how="semi")
-    if searched.height:
-        metadata["contact sheet"] = _contact_sheet(cell, searched)
+    known = images.join(_searched(cell), on="image_id", how="semi")
+    if known.height:
+        metadata["contact sheet"] = _contact_sheet(cell, known)
     if about := reader_of(get_dataset(cell.warehouse, cell.dataset)).about:
         facts = {name: getattr(about, name) for name in ("title", "citation", "licence", "obtain")}
         facts["known background"] = "; ".join(about.confounders)
@@ -89,8 +89,7 @@ def _readable(ingest: Ingest) -> Iterator[pa.RecordBatch]:
 
 
 def _searched(cell: Cell) -> pl.DataFrame:
-    attributes = cell.warehouse.frame("image_attributes").filter(pl.col("dataset") == cell.dataset)
-    return attributes.select("image_id").collect()
+    return searched(cell.warehouse).filter(dataset=cell.dataset).select("image_id").collect()
 
 
 def _as_published(cell: Cell, images: pl.DataFrame) -> Check:

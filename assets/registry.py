@@ -1,5 +1,6 @@
 """Data sets as they are registered in the warehouse."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,3 +71,11 @@ def get_dataset(warehouse: Warehouse, name: str) -> DataSet:
         )
     row = rows.row(0, named=True)
     return DataSet(row["dataset"], row["reader"], Path(row["root"]), row["label"], tuple(row["groups"] or ()))
+
+
+def of_datasets(frame: pl.LazyFrame, datasets: Sequence[str]) -> pl.LazyFrame:
+    """Return the rows of some data sets, and those over all; of all where none is named."""
+    if not datasets or "dataset" not in frame.collect_schema():
+        return frame
+    over_all = pl.col("dataset").is_null() | (pl.col("dataset") == "")
+    return frame.filter(pl.col("dataset").is_in(list(datasets)) | over_all)

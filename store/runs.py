@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from store.warehouse import Warehouse
 
+# Parameters that say where files are.
+_PLACES = frozenset({"root"})
+
 
 @dataclass(frozen=True)
 class Run:
@@ -60,6 +63,17 @@ def latest_run(warehouse: "Warehouse", asset: str, dataset: str, encoder: str) -
     named = (pl.col("asset") == asset) & (pl.col("dataset") == dataset) & (pl.col("encoder") == encoder)
     newest = warehouse.frame("runs").filter(named).sort("finished_at").tail(1).collect()
     return newest.row(0, named=True) if newest.height else None
+
+
+def without_places(runs: "pl.DataFrame") -> "pl.DataFrame":
+    """Return runs to be shown to others: their parameters do not say in which folder a data set lies."""
+    import polars as pl
+
+    told = [
+        json.dumps({name: value for name, value in json.loads(cell or "{}").items() if name not in _PLACES})
+        for cell in runs["parameters"]
+    ]
+    return runs.with_columns(pl.Series("parameters", told, dtype=pl.String))
 
 
 def data_version(warehouse: "Warehouse", table: str, *, columns: Sequence[str] | None = None, **partition: str) -> str:

@@ -99,7 +99,8 @@ def _block(axes: Axes, points: pl.DataFrame, categories: list[Category]) -> None
             drawn["x"].to_numpy(), drawn["y"].to_numpy(), s=size, c=category.colour, marker="o", alpha=0.75,
             linewidths=0,
         )  # fmt: skip
-    axes.set_aspect("equal")
+    # At the top of its place, as the legend hangs below.
+    axes.set_aspect("equal", anchor="N")
     axes.tick_params(length=0)
     columns, rows = int(points["min_dist"].n_unique()), int(points["n_neighbors"].n_unique())
     axes.hlines(range(rows + 1), 0, columns, color="#CCCCCC", linewidth=0.8)

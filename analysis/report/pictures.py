@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from analysis.figures import SheetRow, Tile, layout_figure, neighbors_figure
+from analysis.figures.style import shorten
 from analysis.layouts import COARSE_MIN_DIST, COARSE_N_NEIGHBORS
 
 if TYPE_CHECKING:
     from analysis.report.tables import ReportTables
 
 _COLOURS = 255
+# Of a value in a caption, which has twenty a line.
+_VALUE_CHARACTERS = 12
 
 
 def data_uri(png: bytes, *, photographs: bool = False) -> str:
@@ -95,7 +98,7 @@ def neighbors_picture(shown: pl.DataFrame, tables: ReportTables, dataset: str, a
         if (dataset, str(image_id)) not in tables.thumbnails:
             continue
         tiles = [
-            Tile(tables.thumbnails.get((dataset, n), b""), f"{known.get(n, 'unknown')}\n{distance:.3f}", same, shared)
+            Tile(tables.thumbnails.get((dataset, n), b""), f"{known.get(n, 'unknown')} · {distance:.3f}", same, shared)
             for n, distance, same, shared in neighbors.select(
                 "neighbor_id", "distance", "same_label", "shared"
             ).iter_rows()
@@ -109,11 +112,11 @@ def neighbors_picture(shown: pl.DataFrame, tables: ReportTables, dataset: str, a
 
 
 def _captions(images: pl.DataFrame, attribute: str) -> dict[str, str]:
-    """Return label and value of the attribute by image id."""
+    """Return label and value of the attribute, a line each, by image id; room is left for a distance."""
     if images.is_empty():
         return {}
     values = attribute_values(images, attribute)[attribute]
     return {
-        image_id: f"{label or 'unknown'} · {value or 'unknown'}"
+        image_id: f"{label or 'unknown'}\n{shorten(value or 'unknown', _VALUE_CHARACTERS)}"
         for image_id, label, value in zip(images["image_id"], images["label"], values, strict=True)
     }

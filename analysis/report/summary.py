@@ -9,7 +9,7 @@ import polars as pl
 
 from analysis.evidence import format_interval, format_number
 from analysis.report.tables import SEEN, ReportTables
-from analysis.verdicts import ENTANGLED, MEANINGS, NOTEWORTHY_DROP
+from analysis.verdicts import MEANINGS, NOTEWORTHY_DROP, is_entangled
 
 Row = dict[str, Any]
 
@@ -100,10 +100,14 @@ def _headline(rows: pl.DataFrame) -> tuple[str, str]:
         also = f"; it also sees {_and(only_visible)}" if only_visible else ""
         return "bad", f"Separates images by {_and(leads)} before the label{also}"
     if visible:
-        beside = (
-            "beside the label" if labels & {"reads the label", "reads label or background"} else "and not the label"
-        )
-        return "warn", f"Sees {_and(visible)} {beside}"
+        # Of the data sets in which they are seen: elsewhere it may read the label.
+        where = backgrounds.filter(pl.col("verdict").is_in(SEEN))["dataset"].unique().to_list()
+        there = set(rows.filter(pl.col("confounder").is_null(), pl.col("dataset").is_in(where))["verdict"])
+        if "reads the label" in there:
+            return "warn", f"Sees {_and(visible)} beside the label"
+        if there == {"no better than chance"}:
+            return "warn", f"Sees {_and(visible)} and not the label"
+        return "warn", f"Sees {_and(visible)}; whether it reads the label too cannot be told"
     reads = "Reads the label" if labels & {"reads the label", "reads label or background"} else ""
     if backgrounds.is_empty():
         return "unknown", f"{reads or 'No score above guessing'}; no background is on record to check it against"
@@ -145,9 +149,13 @@ def _untangle(dataset: str, encoder: str, tables: ReportTables) -> str:
     audits = tables.of_cell("neighbor_audits", dataset, encoder)
     gaps = []
     if not audits.is_empty():
-        tangled = audits.filter(pl.col("metric") == "cramers_v", pl.col("value") >= ENTANGLED)
-        gaps = [note for note in tangled["note"] if note and note.startswith("no image of")]
-    missing = f" Missing altogether: {'; '.join(gaps)}." if gaps else ""
+        tangled = (
+            (row["confounder"], row["note"] or "")
+            for row in audits.filter(metric="cramers_v").iter_rows(named=True)
+            if is_entangled(row["value"], row["expected"])
+        )
+        gaps = [f"{name}: {note}" for name, note in tangled if note.startswith("no image of")]
+    missing = f" By {'; by '.join(gaps)}." if gaps else ""
     return (
         f"{dataset}: collect counterexamples, images where the background goes with another label, and score the label "
         f"on those; until then its score says nothing of the lesion.{missing}"

@@ -17,6 +17,7 @@ from analysis.figures import (
     contrast_figure,
     encoders_figure,
     layout_figure,
+    layout_grids_figure,
     leaderboard_figure,
     neighbors_figure,
 )
@@ -394,3 +395,18 @@ def test_vector_figures_are_the_same_bytes(form, begins):
     made = [layout_figure(layouts(["a", "b"] * 20), colour_by="label", title="t", form=form) for _ in range(2)]
     assert made[0].startswith(begins)
     assert made[0] == made[1]
+
+
+def test_the_legend_of_many_values_is_inside_the_grid_of_layouts():
+    layouts = [(n, d) for n in (3, 5, 10, 15, 25, 50, 100, 159) for d in (0.1, 0.25, 0.5, 0.75, 1.0)]
+    frame = pl.DataFrame(
+        [
+            {"n_neighbors": n, "min_dist": d, "x": float(i), "y": float(i % 3), "few": "ab"[i % 2], "many": f"{i}"}
+            for n, d in layouts
+            for i in range(9)
+        ]
+    )
+    png = layout_grids_figure(frame, colour_by=["few", "many"], title="all")
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+    inked = np.flatnonzero((pixels < 250).any(axis=1))
+    assert inked[-1] < len(pixels) - 4

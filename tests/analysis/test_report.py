@@ -249,7 +249,9 @@ def test_text_from_data_is_only_text(tables):
 
 def test_nothing_is_fetched_and_nothing_runs(html, document):
     policy = next(m["content"] for m in document.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
-    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert policy == (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    )
     assert {tag for tag, _ in document.tags} & {"script", "link", "iframe", "object", "embed", "base", "form"} == set()
     for _, attributes in document.tags:
         assert attributes.get("href", "#").startswith("#")

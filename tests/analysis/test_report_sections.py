@@ -8,11 +8,12 @@ import pytest
 from markupsafe import Markup
 from PIL import Image
 
-from analysis.report import ReportTables, render_report, report_assets, report_tables, wanted_images
+from analysis.report import ReportTables, headlines, render_report, report_assets, report_tables, wanted_images
 from analysis.report.blocks import Lines, Note, Score, Table, Words
 from analysis.report.section import CELLS_PLACE, CellPlace
 from analysis.report.sections import report_parts, report_sections
 from analysis.report.sections.duplicates import duplicate_groups
+from analysis.report.summary import encoder_verdicts
 from analysis.shifts import PER_CLASS_DISTANCE, PER_DUPLICATE_DISTANCE, SHIFT
 
 HOSTILE = "<b onmouseover=alert(1)>&'\"{{ 7*7 }}"
@@ -270,3 +271,57 @@ def test_thumbnails_are_asked_for_by_those_that_draw_them():
     assert wanted_images(ReportTables({"duplicates": PAIRS})) == sorted(
         [("d", i) for i in "abcxy"] + [("f", "m"), ("f", "n")]
     )
+
+
+def finding(dataset, confounder, verdict):
+    return {"dataset": dataset, "encoder": "e", "confounder": confounder, "verdict": verdict}
+
+
+@pytest.mark.parametrize(
+    ("there", "elsewhere", "said"),
+    [
+        ("reads the label", "no better than chance", "Sees view beside the label"),
+        ("no better than chance", "reads the label", "Sees view and not the label"),
+        ("cannot be told", "reads the label", "Sees view; whether it reads the label too cannot be told"),
+        ("reads label or background", "reads the label", "Sees view; whether it reads the label too cannot be told"),
+    ],
+)
+def test_a_headline_says_of_the_label_what_the_data_sets_say_in_which_the_background_is_seen(there, elsewhere, said):
+    findings = [
+        finding("d", None, there),
+        finding("d", "view", "background is visible"),
+        finding("f", None, elsewhere),
+        finding("f", "view", "no sign of the background"),
+    ]
+    assert headlines(pl.DataFrame(findings, schema_overrides={"confounder": pl.String})).rows() == [("e", said)]
+
+
+def test_counterexamples_are_asked_for_of_backgrounds_that_go_with_the_label():
+    findings = pl.DataFrame([finding("d", None, "reads label or background"), finding("d", "view", "cannot be told")])
+    v = pl.DataFrame(
+        {
+            "dataset": "d",
+            "encoder": "e",
+            "metric": "cramers_v",
+            "confounder": ["view", "scanner"],
+            "value": [0.6, 0.35],
+            "expected": [0.1, 0.3],  # of the second, chance explains most
+            "note": ["no image of: benign with axilla", "no image of: benign with A"],
+        }
+    )
+    [verdict] = encoder_verdicts(ReportTables({"findings": findings, "neighbor_audits": v}))
+    assert any(remedy.endswith("By view: no image of: benign with axilla.") for remedy in verdict.remedies)
+    assert not any("scanner" in remedy for remedy in verdict.remedies)
+
+
+def test_neighbours_without_a_thumbnail_are_not_said_to_be_none():
+    near = {"dataset": "d", "encoder": "e", "image_id": "a", "neighbor_id": "b"}
+    lists = pl.DataFrame([near | {"rank": 1, "distance": 0.1, "same_label": False, "same_background": ["view"]}])
+    pairs = pl.DataFrame([near | {"confounder": "view", "score": 1.0}])
+    images = pl.DataFrame({"dataset": "d", "image_id": ["a", "b"], "label": ["x", "y"], "view": ["axial", "axial"]})
+    frames = {"neighbors": lists, "telling_neighbors": pairs, "images": images}
+    assert "no picture of them" in said("neighbors", frames, CELL)[0]
+    shown = said("neighbors", frames, CELL, thumbnails={("d", "a"): png(1), ("d", "b"): png(2)})
+    assert shown[1] == 1
+    assert "no picture" not in shown[0]
+    assert "No image is nearer" in said("neighbors", frames | {"telling_neighbors": pairs.clear()}, CELL)[0]

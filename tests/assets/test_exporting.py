@@ -18,7 +18,8 @@ from assets.step import Cell
 from pipelines.sources import DataSet
 from store.descriptions import undescribed
 from store.results import write_results
-from store.schema import IMAGES, NEIGHBOR_AUDITS, OVERLAY_SHIFT_EXAMPLES, OVERLAYS, CounterstainError
+from store.runs import Run, record_run
+from store.schema import IMAGE_ATTRIBUTES, IMAGES, NEIGHBOR_AUDITS, OVERLAY_SHIFT_EXAMPLES, OVERLAYS, CounterstainError
 
 NAME = "GARCIA, MARIA"
 HOSTILE = "<script>alert(1)</script>|*x*"
@@ -52,6 +53,7 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> Cell:
                 "overlay_text": (NAME, "AXILLA", None, None)[i],
                 "overlay_boxes": [[0, 0, 1, i + 1]],
                 "thumbnail": png(),
+                "caption": f"seen by {NAME}",
             }
             for i in range(4)
         ]
@@ -71,6 +73,10 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> Cell:
             for i, text in enumerate((NAME, "AXILLA"))
         ]
         warehouse.replace_partition(OVERLAYS, pa.Table.from_pylist(found, schema=OVERLAYS.schema), dataset=dataset)
+        if dataset == "d":  # the other is not searched yet
+            seen = [{"dataset": "d", "image_id": f"d{i}", "text_overlay": i < 2} for i in range(4)]
+            attributes = pa.Table.from_pylist(seen, schema=IMAGE_ATTRIBUTES.schema)
+            warehouse.replace_partition(IMAGE_ATTRIBUTES, attributes, dataset="d")
         audit = pl.DataFrame(NEIGHBOR_AUDITS.schema.empty_table()).drop("dataset", "encoder", "row")
         numbers = {"audit": "a", "confounder": HOSTILE, "metric": "bras", "value": 0.25, "n": 4, "note": HOSTILE}
         audit = pl.concat([audit, pl.DataFrame([numbers], schema_overrides=audit.schema)], how="diagonal")
@@ -79,12 +85,22 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> Cell:
             {"image_id": ["d0"], "intervention": ["text removed"], "shift": [0.5], "picture": [png()]}
         )
         write_results(warehouse, OVERLAY_SHIFT_EXAMPLES, example, dataset=dataset, encoder="enc")
+    made = {"code_version": "1", "data_version": "v", "inputs": {}, "rows": 4, "seconds": 1.0}
+    parameters = {"root": str(root), "reader": "folder"}
+    record_run(warehouse, Run(run_id="r", asset="images", dataset="d", encoder="", parameters=parameters, **made))
     return Cell(project, warehouse, "", "")
 
 
 def test_every_number_is_written_twice_and_described(cell: Cell, tmp_path: Path) -> None:
     written = export_tables(cell, tmp_path / "out")
-    assert written.rows() == [("images", 8), ("overlays", 4), ("overlay_shift_examples", 2), ("neighbor_audits", 2)]
+    assert dict(written.iter_rows()) == {
+        "images": 8,
+        "overlays": 4,
+        "image_attributes": 4,
+        "runs": 1,
+        "overlay_shift_examples": 2,
+        "neighbor_audits": 2,
+    }
     for name, rows in written.iter_rows():
         parquet = pl.read_parquet(tmp_path / "out/parquet" / f"{name}.parquet")
         csv = pl.read_csv(tmp_path / "out/csv" / f"{name}.csv", infer_schema=False)
@@ -109,10 +125,16 @@ def test_words_that_may_identify_are_in_no_file(cell: Cell, tmp_path: Path) -> N
     assert images.filter(dataset="d")["overlay_text"].to_list() == [None, "AXILLA", None, None]
     overlays = pl.read_parquet(tmp_path / "out/parquet/overlays.parquet")
     assert overlays.filter(dataset="d")["text"].to_list() == [None, "AXILLA"]
+    assert "caption" not in images.columns
+    runs = pl.read_parquet(tmp_path / "out/parquet/runs.parquet")
+    assert json.loads(runs["parameters"][0]) == {"reader": "folder"}
     for file in (tmp_path / "out").rglob("*"):
         if file.is_file() and file.suffix != ".parquet":
-            assert NAME not in file.read_text(encoding="utf-8"), file
-    assert images["thumbnail"].to_list() == [png()] * 8
+            text = file.read_text(encoding="utf-8")
+            assert NAME not in text, file
+            assert str(Path(cell.project.warehouse).parent) not in text, file
+    # Of the second data set nobody knows yet what to cover.
+    assert images["thumbnail"].to_list() == [png()] * 4 + [None] * 4
 
 
 def test_one_data_set_is_exported_alone(cell: Cell, tmp_path: Path) -> None:
@@ -142,6 +164,7 @@ def test_the_report_is_written_where_it_is_wanted(cell: Cell, tmp_path: Path) ->
     assert "<script" not in html
     assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;|*x*0.png") == 2  # a copy of each data set
     assert NAME not in html
+    assert str(Path(cell.project.warehouse).parent) not in html
     assert "This report is partial" in html
     assert [file.name for file in path.parent.iterdir()] == ["r.html"]
     CliRunner().invoke(app, [*arguments, "--dataset", "e"], catch_exceptions=False)

@@ -33,10 +33,12 @@ def _make(tables: ReportTables, cell: CellPlace) -> Sequence[Block]:
     if cell.severity >= _CELLS:
         return [Words(f"Shown of the {_CELLS} cells that backgrounds lead most.", note=True)]
     blocks: list[Block] = []
+    unseen = False
     pairs = tables.of_cell("telling_neighbors", cell.dataset, cell.encoder)
     for attribute in sheet_attributes(pairs, seen_backgrounds(tables["findings"], cell.dataset, cell.encoder)):
         shown = telling_neighbors(lists, pairs, attribute)
         uri = neighbors_picture(shown, tables, cell.dataset, attribute) if shown.height else None
+        unseen |= bool(shown.height and not uri)
         if uri:
             blocks += [
                 Heading(attribute),
@@ -50,6 +52,8 @@ def _make(tables: ReportTables, cell: CellPlace) -> Sequence[Block]:
                     f"Images of {cell.dataset} and their nearest neighbours under {cell.encoder}, by {attribute}",
                 ),
             ]
+    if unseen and not blocks:
+        return [Words("There are some, and no picture of them: none is shown before overlays were searched for.")]
     return blocks or [
         Words("No image is nearer to one that shares a background than to one that shares the label.", note=True)
     ]
