@@ -60,11 +60,11 @@ def _make(cell: Cell) -> Made:
     n_groups = len(np.unique(features.groups))
     columns = ("metric", "confounder", "k", "value", "expected", "ci_low", "ci_high", "p_adjusted", "n", "note")
     metadata = {
-        "audits": display.table(audits.select(columns), 200),
         "audit picture": display.picture(
             audit_figure(shown, title=f"{cell.dataset}, {cell.encoder}"), "Neighbour audits"
         ),
         **_sheets(cell, features, lists, pairs),
+        "audits": display.table(audits.select(columns), 200),
     }
     if probed is not None:
         metadata["recall of the neighbour search"] = probed.recall

@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from analysis.verdicts import VERDICTS
+from assets.bias_report import STEP, report_path
 from assets.cli import app
 from assets.exporting import export_tables
 from assets.project import Project
@@ -175,3 +177,12 @@ def test_the_report_is_written_where_it_is_wanted(cell: Cell, tmp_path: Path) ->
         CliRunner().invoke(app, [*arguments, "--dataset", "x"], catch_exceptions=False)
     with pytest.raises(CounterstainError, match="cannot be written"):
         CliRunner().invoke(app, [*arguments[:2], str(path / "r.html"), *arguments[3:]], catch_exceptions=False)
+
+
+def test_every_verdict_is_counted_where_it_occurs_nowhere_too(tmp_path: Path) -> None:
+    project = Project(warehouse=str(tmp_path / "empty"))
+    made = STEP.make(Cell(project, project.open(), "", ""))
+    assert {name: count for name, count in made.summary.items() if name != "report size (MB)"} == dict.fromkeys(
+        VERDICTS, 0
+    )
+    assert report_path(project).read_text(encoding="utf-8").startswith("<!DOCTYPE html>")

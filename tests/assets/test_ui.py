@@ -56,7 +56,7 @@ def address(ran: Ran, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 
 def _wait(address: str, server: subprocess.Popen[bytes], log: object) -> str:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         assert server.poll() is None, log()  # type: ignore[operator]
         try:
@@ -72,7 +72,7 @@ def page() -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(180_000)
         yield page
         browser.close()
 
@@ -85,18 +85,18 @@ def test_from_the_graph_to_the_picture(address: str, page: Page) -> None:
 
     page.goto(f"{address}/asset-groups/")
     for group in ("data", "features", "analysis", "findings"):
-        expect(page.get_by_text(group, exact=True).first).to_be_visible(timeout=60_000)
+        expect(page.get_by_text(group, exact=True).first).to_be_visible(timeout=180_000)
     expect(page.get_by_text("Join the Dagster community")).to_have_count(0)
 
     page.goto(f"{address}/assets/umap_layouts?view=overview")
-    expect(page.get_by_text("by text_overlay")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("by text_overlay")).to_be_visible(timeout=180_000)
     page.get_by_text("[Show Markdown]").first.click()
     picture = page.locator("img[alt^='UMAP by']")
-    expect(picture).to_be_visible()
+    expect(picture).to_be_visible(timeout=180_000)
     assert picture.evaluate("image => image.naturalWidth") > 400
 
     page.goto(f"{address}/assets/svm_probes?view=overview")
-    expect(page.get_by_text("published cv accuracy")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("published cv accuracy")).to_be_visible(timeout=180_000)
 
     assert hosts - {""} == {urlsplit(address).netloc}
     assert errors == []
