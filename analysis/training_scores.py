@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from analysis.label_sets import score_sets
 from analysis.scoring import HeldOut, Score, score_classes, score_held_out
+from analysis.zero_shot.multi_label import score_sets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from analysis.arrays import FloatArray, IntArray
 
@@ -23,8 +23,8 @@ SCHEMA = {
     "ci_low": pl.Float64,
     "ci_high": pl.Float64,
     "n": pl.Int64,
-    "seed": pl.Int64,
     "note": pl.String,
+    "seed": pl.Int64,
 }
 
 
@@ -37,7 +37,7 @@ def score_parts(
     *,
     seed: int,
 ) -> pl.DataFrame:
-    """Score the logits of every part.
+    """Score the logits of every part; of several labels, those whose logit is above 0 are predicted, as published.
 
     Parameters
     ----------
@@ -60,9 +60,9 @@ def score_parts(
         Columns of `SCHEMA`; a value that is undefined is null, and its note says why.
     """
     rows = [
-        _row(part, None if code is None else names[code], score, seed)
+        (part, *score, seed)
         for part, member in parts.items()
-        for code, score in _scores(targets[member], logits[member], groups[member], member, len(names), seed)
+        for score in _scores(targets[member], logits[member], groups[member], tuple(names), seed)
     ]
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
@@ -82,22 +82,27 @@ def prior_loss(targets: IntArray, classes: int, train: IntArray, validation: Int
 
 
 def _scores(
-    targets: IntArray, logits: FloatArray, groups: IntArray, rows: IntArray, classes: int, seed: int
-) -> list[tuple[int | None, Score]]:
+    targets: IntArray, logits: FloatArray, groups: IntArray, names: tuple[str, ...], seed: int
+) -> Iterator[tuple[object, ...]]:
+    """Yield label, metric, value, ends of the interval, n and note of every score of a part."""
     if targets.ndim == 2:
-        return score_sets(targets, logits, groups, seed=seed)
-    one_model = np.zeros(len(rows), dtype=np.int64)
+        predicted, true = logits > 0, targets.astype(np.bool_)
+        for each in score_sets(logits, predicted, true, groups, "all", names, seed):
+            yield each.label, each.metric, each.value, *each.interval, each.n, each.note
+        return
+    rows = np.arange(len(targets))
+    one_model = np.zeros(len(targets), dtype=np.int64)
     held_out = HeldOut(rows, one_model, targets, logits.argmax(axis=1), groups)
+    classes = len(names)
     whole = score_held_out(held_out, n_classes=classes, n_folds=1, seed=seed, decisions=logits.astype(np.float64))
-    # Of one model, the mean over folds is its own score.
-    scores: list[tuple[int | None, Score]] = [(None, score) for score in whole if score.fold is None]
-    scores += score_classes(held_out, n_classes=classes, n_folds=1, seed=seed)
-    return scores
+    for score in whole:
+        # Of one model, the mean over folds is its own score.
+        if score.fold is None:
+            yield None, *_said(score, "the part has too few classes")
+    for code, score in score_classes(held_out, n_classes=classes, n_folds=1, seed=seed):
+        yield names[code], *_said(score, "the class does not occur or is never predicted")
 
 
-def _row(part: str, label: str | None, score: Score, seed: int) -> tuple[object, ...]:
-    note = None
-    if score.value is None:
-        never = "the part has too few classes" if label is None else "the class does not occur or is never predicted"
-        note = f"undefined: {never}"
-    return part, label, score.metric, score.value, *score.interval, score.n, seed, note
+def _said(score: Score, reason: str) -> tuple[object, ...]:
+    note = f"undefined: {reason}" if score.value is None else None
+    return score.metric, score.value, *score.interval, score.n, note

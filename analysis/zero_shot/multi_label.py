@@ -70,7 +70,7 @@ def score_multi(
     numbers: list[Number] = []
     for stratum, member in strata(backgrounds, len(true)):
         if member.any():
-            numbers += _sets(logits[member], predicted[member], true[member], groups[member], stratum, names, seed)
+            numbers += score_sets(logits[member], predicted[member], true[member], groups[member], stratum, names, seed)
             numbers += over_prediction(true[member], predicted[member], groups[member], stratum, names, seed)
     ranked = list(ranking_scores(true, logits, groups, names, seed))
     areas = [each.value for each in ranked if each.metric == "auroc" and each.value is not None]
@@ -88,7 +88,7 @@ def score_multi(
     return numbers, bins
 
 
-def _sets(
+def score_sets(
     logits: FloatArray,
     predicted: BoolArray,
     true: BoolArray,
@@ -97,6 +97,7 @@ def _sets(
     names: tuple[str, ...],
     seed: int,
 ) -> Iterator[Number]:
+    """Score the images of one stratum: `METRICS`, and of all images `CLASS_METRICS` of each label; see `score_multi`."""
     ranking, coverage = rank_labels(true, logits)
     exact = (predicted == true).all(axis=1)
     columns = np.column_stack([predicted & true, true, predicted, exact, ranking, coverage, np.ones(len(true))])

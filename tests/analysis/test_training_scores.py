@@ -10,7 +10,6 @@ from PIL import Image
 
 from analysis.arrays import encode
 from analysis.figures import learning_curve_figure, tuning_shift_figure
-from analysis.label_sets import encode_sets, score_sets
 from analysis.splits import split_images, training_parts, training_parts_of_sets
 from analysis.training_scores import prior_loss, score_parts
 from analysis.tuning_shift import tuning_shift
@@ -29,16 +28,16 @@ def sets():
     return truth, logits, np.repeat(np.arange(40), 2)
 
 
-def test_label_sets_are_read_as_written() -> None:
-    sets = encode_sets(["b; a", None, "", "b"])
-    assert sets.names == ("a", "b")
-    assert sets.member.tolist() == [[1, 1], [0, 0], [0, 0], [0, 1]]
-    assert sets.known.tolist() == [1, 0, 1, 1]
+def score(truth, logits, groups):
+    """Score all images as one part, and return the rows by label and metric."""
+    parts = {"test": np.arange(len(truth))}
+    found = score_parts(truth, logits, groups, parts, "abcde", seed=0)
+    return {(row["label"], row["metric"]): row for row in found.iter_rows(named=True)}
 
 
 def test_scores_of_sets_agree_with_scikit_learn(sets) -> None:
     truth, logits, groups = sets
-    found = {(code, score.metric): score for code, score in score_sets(truth, logits, groups, seed=0)}
+    found = score(truth, logits, groups)
     predicted = (logits > 0).astype(int)
     occurring = np.flatnonzero(truth.sum(axis=0))
     expected = {
@@ -49,26 +48,28 @@ def test_scores_of_sets_agree_with_scikit_learn(sets) -> None:
         "coverage_error": reference.coverage_error(truth, logits),
     }
     for metric, value in expected.items():
-        score = found[None, metric]
-        assert score.value == pytest.approx(value, abs=1e-12), metric
-        assert score.interval.low < value < score.interval.high
-        assert score.n == 80
-    precision, recall, f1, support = reference.precision_recall_fscore_support(truth, predicted, zero_division=np.nan)
-    for code in occurring.tolist():
-        assert found[code, "precision"].value == (None if code == 2 else pytest.approx(precision[code]))
-        assert found[code, "recall"].value == pytest.approx(recall[code])
-        assert found[code, "f1"].value == pytest.approx(f1[code])
-        assert found[code, "f1"].n == support[code]
-    assert all(found[3, metric].value is None for metric in ("precision", "recall", "f1"))
+        row = found[None, metric]
+        assert row["value"] == pytest.approx(value, abs=1e-12), metric
+        assert row["ci_low"] < value < row["ci_high"]
+        assert row["n"] == 80
+    scores = reference.precision_recall_fscore_support(truth, predicted, zero_division=np.nan)
+    for metric, values in zip(("precision", "recall", "f1"), scores, strict=False):
+        for code, label in enumerate("abcde"):
+            row = found[label, metric]
+            # "c" is never predicted, "d" never true.
+            if label == "d" or (label, metric) == ("c", "precision"):
+                assert row["value"] is None
+                assert row["note"].startswith("undefined: ")
+            else:
+                assert row["value"] == pytest.approx(values[code])
+                assert row["n"] == scores[3][code]
 
 
 def test_intervals_of_sets_resample_groups(sets) -> None:
-    truth, logits, groups = sets
-    [one] = [s for c, s in score_sets(truth, logits, groups, seed=0) if (c, s.metric) == (None, "lrap")]
+    one = score(*sets)[None, "lrap"]
     # Every image twice, within its group: nothing more is known.
-    doubled = [np.repeat(each, 2, axis=0) for each in (truth, logits, groups)]
-    [two] = [s for c, s in score_sets(*doubled, seed=0) if (c, s.metric) == (None, "lrap")]
-    assert two.interval == pytest.approx(one.interval)
+    two = score(*(np.repeat(each, 2, axis=0) for each in sets))[None, "lrap"]
+    assert (two["ci_low"], two["ci_high"]) == pytest.approx((one["ci_low"], one["ci_high"]))
 
 
 def test_scores_of_one_label_each_agree_with_scikit_learn() -> None:
