@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from analysis.arrays import Categories, encode
 from analysis.figures import learning_curve_figure
-from analysis.label_sets import SEPARATOR, encode_sets
+from analysis.metadata import attribute_columns
 from analysis.splits import Parts, training_parts, training_parts_of_sets
 from analysis.training_scores import prior_loss, score_parts
+from analysis.zero_shot.evaluate import read_label_sets
 from assets import display
 from assets.features import Features, embeddings_version, group_parameters, read_features, user_errors
 from assets.partitions import known_encoders
@@ -24,6 +25,7 @@ from assets.progress import Progress
 from assets.project import Project, finetuned_dir
 from assets.registry import get_dataset
 from assets.step import Cell, Check, Made, Step, log
+from assets.training_sets import trained_on
 from pipelines.encoder import Encoder
 from pipelines.encoders import load_encoder
 from pipelines.finetuning.recipe import Recipe
@@ -35,10 +37,12 @@ from store.images import read_metadata
 from store.results import write_results
 from store.runs import data_version
 from store.schema import (
+    ALL_LABELS,
     EMBEDDINGS_PREFIX,
     FINETUNING_EPOCHS,
     FINETUNING_IMAGES,
     FINETUNING_SCORES,
+    LABEL_SEPARATOR,
     CounterstainError,
     check_encoder_name,
 )
@@ -52,8 +56,9 @@ UNFINISHED = ".unfinished"
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be learned: targets ``(n,)`` or ``(n, classes)`` of all images, and the rows of each part."""
+    """What is to be learned: labels as written, the same as targets ``(n,)`` or ``(n, classes)``, and rows of parts."""
 
+    labels: list[str | None]
     targets: NDArray[np.int64]
     classes: tuple[str, ...]
     parts: Parts
@@ -127,6 +132,8 @@ def _make(cell: Cell) -> Made:
     whole = scores.filter(pl.col("label").is_null())
     guessing = prior_loss(task.targets, len(task.classes), task.parts.train, task.parts.validation)
     lowest = float(epochs["validation_loss"].min())  # type: ignore[arg-type]  # a number
+    tested = set(features.images["image_id"].gather(task.parts.test))
+    seen = len(trained_on(cell) & tested)
     curve = learning_curve_figure(epochs, guessing=guessing, title=f"{cell.dataset}, {training.name}")
     return Made(
         rows=scores.height,
@@ -147,7 +154,12 @@ def _make(cell: Cell) -> Made:
             "learned": Check(
                 lowest < guessing,
                 f"lowest validation loss {lowest:.4f}; the labels' frequencies alone give {guessing:.4f}",
-            )
+            ),
+            "unseen": Check(
+                not seen,
+                f"{cell.encoder} was itself fine-tuned on {seen} of the {len(tested)} images of the test part"
+                + (": train it with the seed of that training" if seen else ""),
+            ),
         },
         fingerprint=training.digest,
     )
@@ -155,17 +167,22 @@ def _make(cell: Cell) -> Made:
 
 def _task(features: Features, recipe: Recipe) -> Task:
     if recipe.multi_label:
-        sets = encode_sets(features.labels)
-        known = np.flatnonzero(sets.known)
+        # A reader that knows all labels of an image says them beside the one that it takes for its class.
+        labels = attribute_columns(features.images).get(ALL_LABELS, features.labels)
+        there, member, names = read_label_sets(labels)
+        if not names:
+            raise ValueError("no image has a label: there is nothing to learn")
+        known = np.flatnonzero(there)
         parts = training_parts_of_sets(features.groups[known], seed=recipe.seed)
-        targets, names = sets.member, sets.names
+        targets = member.astype(np.int64)
     else:
+        labels = features.labels
         codes = encode(features.labels, what="labels")
         known = np.flatnonzero(codes.known)
         labelled = Categories(codes.codes[known], codes.names)
         parts = training_parts(labelled, features.groups[known], seed=recipe.seed)
         targets, names = codes.codes, codes.names
-    return Task(targets, names, Parts(*(known[rows] for rows in parts)))
+    return Task(labels, targets, names, Parts(*(known[rows] for rows in parts)))
 
 
 def _trained(cell: Cell, features: Features, task: Task, recipe: Recipe) -> tuple[Training, NDArray[np.float32]]:
@@ -193,7 +210,8 @@ def _train(cell: Cell, features: Features, task: Task, recipe: Recipe, name: str
     from pipelines.finetuning.training import Examples, train
 
     folder = finetuned_dir(cell.warehouse)
-    work = folder / UNFINISHED / digest
+    # Of this name alone: another process may train the same under another.
+    work = folder / UNFINISHED / name
     pixels: Path | None = None
     inputs = features.vectors
     tower: torch.nn.Module = torch.nn.Identity()
@@ -208,7 +226,7 @@ def _train(cell: Cell, features: Features, task: Task, recipe: Recipe, name: str
         features.vectors.shape[1],
         Examples(inputs, task.targets, len(task.classes), task.parts.train, task.parts.validation),
         recipe,
-        work,
+        work / digest,
         device=cell.project.device,
         watcher=Watch(name, recipe.epochs),
     )
@@ -312,7 +330,7 @@ class Watch:
 
 def _images(features: Features, task: Task, logits: NDArray[np.float32]) -> pl.DataFrame:
     """Return the part of every image and what was predicted for it."""
-    part: list[str | None] = [None] * len(features.labels)
+    part: list[str | None] = [None] * len(task.labels)
     for name, rows in zip(("train", "validation", "test"), task.parts, strict=True):
         for row in rows.tolist():
             part[row] = name
@@ -320,7 +338,7 @@ def _images(features: Features, task: Task, logits: NDArray[np.float32]) -> pl.D
     if task.targets.ndim == 2:
         margin = [None] * len(part)
         predicted = [
-            SEPARATOR.join(name for name, there in zip(task.classes, row, strict=True) if there)
+            LABEL_SEPARATOR.join(name for name, there in zip(task.classes, row, strict=True) if there)
             for row in (logits > 0).tolist()
         ]
         right = ((logits > 0) == task.targets.astype(np.bool_)).all(axis=1).tolist()
@@ -328,12 +346,12 @@ def _images(features: Features, task: Task, logits: NDArray[np.float32]) -> pl.D
         predicted = [task.classes[code] for code in logits.argmax(axis=1).tolist()]
         margin = _margins(task.targets, logits)
         right = (logits.argmax(axis=1) == task.targets).tolist()
-    known = [label is not None for label in features.labels]
+    known = [label is not None for label in task.labels]
     return pl.DataFrame(
         {
             "image_id": features.images["image_id"],
             "part": pl.Series(part, dtype=pl.String),
-            "truth": pl.Series(features.labels, dtype=pl.String),
+            "truth": pl.Series(task.labels, dtype=pl.String),
             "predicted": predicted,
             "margin": pl.Series(margin, dtype=pl.Float64),
             "correct": [each if there else None for each, there in zip(right, known, strict=True)],
@@ -364,7 +382,10 @@ STEP = Step(
     inputs=embeddings_version,
     parameters=_parameters,
     make=_make,
-    checks={"learned": "The validation loss fell below what the frequencies of the labels alone give."},
+    checks={
+        "learned": "The validation loss fell below what the frequencies of the labels alone give.",
+        "unseen": "The encoder it began with was not fine-tuned on images of the test part.",
+    },
     on_request=True,
     adds_encoders=True,
 )

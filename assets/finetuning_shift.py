@@ -45,8 +45,10 @@ def _make(cell: Cell) -> Made:
     after = read_features(cell)
     before = read_features(Cell(cell.project, cell.warehouse, cell.dataset, base))
     parts = part_of(cell)
-    # A data set that nothing was trained on is held out as a whole.
-    held_out = np.array([parts.get(image_id, HELD_OUT) == HELD_OUT for image_id in after.images["image_id"]])
+    # A data set that nothing was trained on is held out as a whole. An image in no part, for want of a label, is not
+    # held out where others of its group were trained on.
+    seen = np.array([parts.get(image_id, HELD_OUT) != HELD_OUT for image_id in after.images["image_id"]])
+    held_out = ~np.isin(after.groups, after.groups[seen])
     members = {HELD_OUT: held_out} if held_out.all() else {HELD_OUT: held_out, ALL: np.ones_like(held_out)}
     frames = []
     for name, member in members.items():

@@ -48,6 +48,7 @@ def save(folder: Path, epoch: int, step: int, weights: Tensors, state: Mapping[s
     with (partial / "state.pt").open("wb") as file:
         torch.save(dict(state), file)
         os.fsync(file.fileno())
+    _sync(partial)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     _sync(folder)

@@ -92,6 +92,7 @@ def test_checks_jobs_and_sensors() -> None:
         ("text_embeddings", "text_side_loads"),
         ("zero_shot", "above_chance"),
         ("finetuning", "learned"),
+        ("finetuning", "unseen"),
         ("calibration", "errors_as_stated"),
         ("calibration", "intervals_cover"),
     }

@@ -81,7 +81,8 @@ def test_killed_within_an_epoch_it_ends_in_the_same_scores(
     assert project.open().frame("finetuning_scores").collect().is_empty()
     assert TUNED not in known_encoders(project.open())
     [unfinished] = (finetuned_dir(project.open()) / UNFINISHED).iterdir()
-    assert len(list(unfinished.glob("checkpoint-*"))) >= 1
+    assert unfinished.name == TUNED
+    assert len(list(unfinished.glob("*/checkpoint-*"))) >= 1
 
     begun: list[int] = []
     monkeypatch.setattr("assets.finetuning.Watch.begin", lambda self, epoch, images: begun.append(epoch))
@@ -123,9 +124,9 @@ def test_the_encoder_is_one_of_the_registry(tuned: Project) -> None:
     spec = tuned.encoder_specs()[TUNED]
     assert spec.exposure == {"phantoms": "data set"}
     tuned_cell = worker.cell(tuned, TUNED)
-    seen = leaderboard._seen(tuned_cell).filter(dataset="phantoms")
-    assert seen.filter(encoder=TUNED)["seen"].item() == "data set"
-    assert seen.filter(encoder="tiny")["seen"].item() is None
+    ranked = pl.DataFrame({"dataset": "phantoms", "encoder": ["tiny", TUNED]})
+    seen = leaderboard._exposure(tuned_cell, ranked)
+    assert dict(seen.select("encoder", "seen").iter_rows()) == {"tiny": None, TUNED: "data set"}
     made = STEPS["embeddings"].run(tuned_cell, "tuned")
     train = rows(tuned)["finetuning_images"].filter(part="train")["image_id"]
     assert trained_on(tuned_cell) == set(train)
