@@ -10,7 +10,7 @@ import polars as pl
 from analysis.audits import audit_cell
 from analysis.bias_probes import bias_probes
 from analysis.neighbors import cosine_neighbors
-from analysis.probes import probe
+from analysis.probes import ProbeResult, probe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,9 +87,12 @@ def _measure(
 ) -> pl.DataFrame:
     neighbors = cosine_neighbors(vectors, k, groups=groups)
     audits = audit_cell(neighbors, labels, backgrounds, groups, k=k, seed=seed, only=AUDITS).summary
-    rows = [_decodability(vectors, labels, groups, None, seed=seed)]
-    rows += [_decodability(vectors, values, groups, name, seed=seed) for name, values in backgrounds.items()]
-    gaps = bias_probes(vectors, labels, groups, backgrounds, seed=seed, only=(GAP,))
+    probes = {name: _probe(vectors, values, groups, name, seed=seed) for name, values in backgrounds.items()}
+    of_label = _probe(vectors, labels, groups, "label", seed=seed)
+    rows = [_decodability(of_label, labels, None)]
+    rows += [_decodability(found, backgrounds[name], name) for name, found in probes.items()]
+    grouped = None if isinstance(of_label, str) else of_label
+    gaps = bias_probes(vectors, labels, groups, backgrounds, seed=seed, grouped=grouped, only=(GAP,))
     columns = [name for name in SCHEMA if name != "moment"]
     found = [
         audits.filter(pl.col("metric").is_in(AUDITED)),
@@ -99,15 +102,19 @@ def _measure(
     return pl.concat(frame.select(columns).cast({name: SCHEMA[name] for name in columns}) for frame in found)
 
 
-def _decodability(
-    vectors: FloatArray, values: Categorical, groups: IntArray, name: str | None, *, seed: int
-) -> dict[str, object]:
-    row: dict[str, object] = {"confounder": name, "metric": DECODABILITY}
+def _probe(vectors: FloatArray, values: Categorical, groups: IntArray, name: str, *, seed: int) -> ProbeResult | str:
+    """Read an attribute off the vectors, or return why that cannot be done."""
     try:
-        found = probe(vectors, values, groups, protocol="grouped", target=name or "label", seed=seed)
+        return probe(vectors, values, groups, protocol="grouped", target=name, seed=seed)
     except ValueError as error:
+        return str(error)
+
+
+def _decodability(found: ProbeResult | str, values: Categorical, name: str | None) -> dict[str, object]:
+    row: dict[str, object] = {"confounder": name, "metric": DECODABILITY}
+    if isinstance(found, str):
         known = sum(value is not None for value in np.asarray(values, dtype=object).tolist())
-        return {**row, "n": known, "note": f"undefined: {error}"}
+        return {**row, "n": known, "note": f"undefined: {found}"}
     whole = found.scores.filter(
         pl.col("fold").is_null(), split="cv", stratum="all", metric="balanced_accuracy"
     ).row(0, named=True)  # fmt: skip

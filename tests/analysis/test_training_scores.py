@@ -140,7 +140,7 @@ def test_parts_of_sets_are_the_studys_shares_of_groups() -> None:
 @pytest.fixture(scope="module")
 def shift() -> pl.DataFrame:
     """An encoder of the background that becomes one of the lesion, on the same images."""
-    before, after = make_world(lesion=0.5, background=3), make_world(lesion=3, background=0)
+    before, after = make_world(lesion=0.5, background=3, n=120), make_world(lesion=3, background=0, n=120)
     assert (before.labels == after.labels).all()
     assert (before.confounder == after.confounder).all()
     background = {"word": before.confounder.tolist(), "always": ["x"] * len(before.labels)}

@@ -27,8 +27,6 @@ from store.schema import CounterstainError
 from tests.assets import finetuning_worker as worker
 from tests.tiny_encoder import tiny_specs
 
-from .conftest import ENCODER, Ran
-
 spawn = multiprocessing.get_context("spawn")
 TABLES = ("finetuning_epochs", "finetuning_scores", "finetuning_images")
 TUNED = "tiny__phantoms_full_seed7"
@@ -164,6 +162,47 @@ def test_before_and_after_are_of_images_held_out(tuned: Project) -> None:
         STEPS["finetuning_shift"].run(worker.cell(tuned), "shift")
 
 
+def test_an_image_of_no_part_is_not_held_out_beside_others_of_its_group(
+    tuned: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = worker.cell(tuned, TUNED)
+    STEPS["embeddings"].run(cell, "tuned")
+    groups = dict(zip(*(read_features(cell).images["image_id"], read_features(cell).groups.tolist()), strict=True))
+    parts = part_of(cell)
+    train = [image for image, part in parts.items() if part == "train"]
+    one = next(image for image in train if sum(groups[other] == groups[image] for other in train) > 1)
+    # As if it had no label.
+    monkeypatch.setattr("assets.finetuning_shift.part_of", lambda _: {k: v for k, v in parts.items() if k != one})
+    made = STEPS["finetuning_shift"].make(cell)
+    assert made.summary["held-out images"] == sum(part == "test" for part in parts.values())
+
+
+def test_what_it_was_trained_on_must_be_on_record(tuned: Project, tmp_path: Path) -> None:
+    shutil.copytree(tuned.warehouse, tmp_path / "warehouse")
+    project = tuned.model_copy(update={"warehouse": str(tmp_path / "warehouse")})
+    # Vectors that outlive the weights are known to have been trained.
+    seen = part_of(worker.cell(project, TUNED))
+    weights = finetuned_dir(project.open()) / TUNED
+    weights.rename(tmp_path / "aside")
+    assert part_of(worker.cell(project, TUNED)) == seen
+    (tmp_path / "aside").rename(weights)
+    # Killed between the weights and the table.
+    shutil.rmtree(tmp_path / "warehouse" / "finetuning_images.lance")
+    with pytest.raises(CounterstainError, match="not on record"):
+        part_of(worker.cell(Project(**project.model_dump()), TUNED))
+
+
+def test_an_encoder_that_saw_the_test_part_is_named(tuned: Project, tmp_path: Path) -> None:
+    shutil.copytree(tuned.warehouse, tmp_path / "warehouse")
+    again = {"warehouse": str(tmp_path / "warehouse"), "finetune_mode": "linear", "finetune_epochs": 1}
+    same, other = (tuned.model_copy(update=again | {"seed": seed}) for seed in (7, 8))
+    STEPS["embeddings"].run(worker.cell(same, TUNED), "tuned")
+    assert STEPS["finetuning"].make(worker.cell(same, TUNED)).checks["unseen"].passed
+    leaked = STEPS["finetuning"].make(worker.cell(other, TUNED)).checks["unseen"]
+    assert not leaked.passed
+    assert "train it with the seed" in leaked.description
+
+
 def test_done_again_nothing_is_trained(tuned: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     assert STEPS["finetuning"].state(worker.cell(tuned)) == "current"
     before = rows(tuned)
@@ -221,14 +260,15 @@ def test_a_name_that_another_training_has_is_refused(tuned: Project) -> None:
             STEPS["finetuning"].run(worker.cell(taken), "taken")
 
 
-def test_from_the_command_line(ran: Ran, tmp_path: Path) -> None:
+def test_from_the_command_line(tuned: Project, tmp_path: Path) -> None:
     warehouse = tmp_path / "warehouse"
-    shutil.copytree(ran.project.warehouse, warehouse)
-    arguments = ["finetune", "phantoms", ENCODER, "--mode", "linear", "--epochs", "2", "--warehouse", str(warehouse)]
-    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert f"{ENCODER}__phantoms_linear" in done.output
+    shutil.copytree(tuned.warehouse, warehouse)
+    arguments = ["finetune", "phantoms", "tiny", "--epochs", "2", "--warehouse", str(warehouse)]
+    done = CliRunner().invoke(app, [*arguments, "--mode", "linear"], catch_exceptions=False)
+    assert "tiny__phantoms_linear" in done.output
     assert "balanced_accuracy" in done.output
-    arguments = ["finetune", "phantoms", "tiny", "--mode", "full", "--epochs", "2", "--warehouse", str(warehouse)]
+    assert "before and after" not in done.output
+    arguments += ["--mode", "full"]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert "before and after" in done.output
     assert "robustness_index" in done.output
