@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from pipelines.sources import Source
@@ -57,12 +58,14 @@ def preprocessed(
         If an image is no longer what it was when ``images`` was made, the images do not come out in one size, or the
         disk is too small.
     """
-    if not path.exists():
-        partial = path.with_name(path.name + ".partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(encoder, sources, wanted, partial, workers, advance)
-        partial.replace(path)
-    pixels: NDArray[np.float32] = np.lib.format.open_memmap(path, mode="r")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Another training of the same encoder and images, with another recipe, may write or delete the same file.
+    with FileLock(path.with_name(path.name + ".lock")):
+        if not path.exists():
+            partial = path.with_name(path.name + ".partial")
+            _write(encoder, sources, wanted, partial, workers, advance)
+            partial.replace(path)
+        pixels: NDArray[np.float32] = np.lib.format.open_memmap(path, mode="r")
     return pixels
 
 

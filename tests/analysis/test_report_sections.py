@@ -325,3 +325,38 @@ def test_neighbours_without_a_thumbnail_are_not_said_to_be_none():
     assert shown[1] == 1
     assert "no picture" not in shown[0]
     assert "No image is nearer" in said("neighbors", frames | {"telling_neighbors": pairs.clear()}, CELL)[0]
+
+
+def test_an_encoder_is_told_before_and_after_it_was_fine_tuned():
+    where = {"dataset": "d", "encoder": "e"}
+    scores = [
+        ("full", "test", None, "balanced_accuracy", 0.8, 30),
+        ("full", "train", None, "balanced_accuracy", 1.0, 90),
+        ("full", "test", "a", "recall", 0.7, 15),
+    ]
+    columns = ["mode", "part", "label", "metric", "value", "n"]
+    trained = pl.DataFrame(scores, columns, orient="row").with_columns(
+        **{name: pl.lit(value) for name, value in where.items()}, training=pl.lit(HOSTILE), ci_low=0.7, ci_high=0.9
+    )
+    measured = [
+        ("test", "before", None, "decodability", 0.6, ""),
+        ("test", "after", None, "decodability", 0.8, ""),
+        ("all", "after", None, "decodability", 1.0, ""),
+        ("test", "before", "word", "robustness_index", 0.3, ""),
+        ("test", "after", "word", "robustness_index", None, "undefined: one value"),
+    ]
+    shift = pl.DataFrame(measured, ["images", "moment", "confounder", "metric", "value", "note"], orient="row")
+    shift = shift.with_columns(
+        dataset=pl.lit("d"), encoder=pl.lit(HOSTILE), base=pl.lit("e"), ci_low="value", ci_high="value", expected=0.5,
+        n=30,
+    )  # fmt: skip
+    words, pictures = said("finetuning", {"finetuning_scores": trained, "finetuning_shift": shift})
+    assert "full|0.80 [0.70, 0.90]|30|" in words
+    assert "1.0" not in words
+    assert "decodability|label|0.60 [0.60, 0.60]|0.80 [0.80, 0.80]|0.20|30||" in words
+    assert "robustness index|word|0.30 [0.30, 0.30]|–|–|30|undefined: one value|" in words
+    assert pictures == 1
+    html = "".join(b.__html__() for b in section("finetuning").make(ReportTables({"finetuning_shift": shift})))
+    assert HOSTILE not in html
+    assert said("finetuning", {"finetuning_scores": trained})[1] == 0
+    assert said("finetuning", {}) == ("", 0)

@@ -93,7 +93,7 @@ def test_killed_within_an_epoch_it_ends_in_the_same_scores(
     weights = [p.encoder_specs()[TUNED].revision for p in (tuned, project)]
     assert weights[0] == weights[1]
     assert not list((finetuned_dir(project.open()) / UNFINISHED).iterdir())
-    assert not list((project.open().cache_dir / "preprocessed").iterdir())
+    assert not list((project.open().cache_dir / "preprocessed").glob("*.npy"))
 
 
 def test_every_part_is_scored_and_no_group_is_in_two(tuned: Project) -> None:

@@ -4,7 +4,9 @@ import hashlib
 import json
 import math
 import pickle
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -297,6 +299,33 @@ def test_images_are_preprocessed_once_in_the_order_asked_for(
     again = preprocessed(encoder, [], wanted, path, workers=2, advance=counted.append)
     np.testing.assert_array_equal(again, made)
     assert sum(counted) == 4
+
+
+def test_two_trainings_at_once_do_not_write_into_one_file(
+    tiny: EncoderSpec, sources: tuple[list[Source], dict[str, Wanted]], tmp_path: Path
+) -> None:
+    found, wanted = sources
+    encoder = load_encoder("tiny", LoadOptions())
+    path = tmp_path / "pixels.npy"
+    half, other_done = threading.Event(), threading.Event()
+
+    def slow(source: Source) -> Source:
+        if source.uri == "3.png":
+            half.set()
+            other_done.wait(0.5)
+        return source
+
+    def first() -> Any:
+        return preprocessed(encoder, map(slow, found), wanted, path, workers=1, advance=lambda _: None)
+
+    with ThreadPoolExecutor(1) as pool:
+        one = pool.submit(first)
+        half.wait()
+        counted: list[int] = []
+        two = preprocessed(encoder, found, wanted, path, workers=1, advance=counted.append)
+        other_done.set()
+        np.testing.assert_array_equal(one.result(), two)
+    assert not counted
 
 
 def test_images_that_are_gone_changed_or_of_another_size_are_errors(
