@@ -97,7 +97,7 @@ def score_sets(
     names: tuple[str, ...],
     seed: int,
 ) -> Iterator[Number]:
-    """Score the images of one stratum: `METRICS`, and of all images `CLASS_METRICS` of each label; see `score_multi`."""
+    """Score the images of one stratum as `score_multi` says: `METRICS`, and of all images `CLASS_METRICS`."""
     ranking, coverage = rank_labels(true, logits)
     exact = (predicted == true).all(axis=1)
     columns = np.column_stack([predicted & true, true, predicted, exact, ranking, coverage, np.ones(len(true))])

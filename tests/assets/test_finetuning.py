@@ -167,14 +167,23 @@ def test_an_image_of_no_part_is_not_held_out_beside_others_of_its_group(
 ) -> None:
     cell = worker.cell(tuned, TUNED)
     STEPS["embeddings"].run(cell, "tuned")
-    groups = dict(zip(*(read_features(cell).images["image_id"], read_features(cell).groups.tolist()), strict=True))
+    features = read_features(cell)
+    groups = dict(zip(features.images["image_id"], features.groups.tolist(), strict=True))
     parts = part_of(cell)
     train = [image for image, part in parts.items() if part == "train"]
     one = next(image for image in train if sum(groups[other] == groups[image] for other in train) > 1)
     # As if it had no label.
     monkeypatch.setattr("assets.finetuning_shift.part_of", lambda _: {k: v for k, v in parts.items() if k != one})
-    made = STEPS["finetuning_shift"].make(cell)
-    assert made.summary["held-out images"] == sum(part == "test" for part in parts.values())
+    measured: list[int] = []
+
+    def measure(before: np.ndarray, *_: object, **__: object) -> None:
+        measured.append(len(before))
+        raise ValueError("enough")
+
+    monkeypatch.setattr("assets.finetuning_shift.tuning_shift", measure)
+    with pytest.raises(CounterstainError, match="enough"):
+        STEPS["finetuning_shift"].make(cell)
+    assert measured == [sum(part == "test" for part in parts.values())]
 
 
 def test_what_it_was_trained_on_must_be_on_record(tuned: Project, tmp_path: Path) -> None:

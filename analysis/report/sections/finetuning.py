@@ -45,9 +45,10 @@ def _make(tables: ReportTables) -> Sequence[Block]:
         return blocks
     blocks.append(
         Words(
-            "An encoder was fine-tuned to tell the labels. Did it learn the lesion, or lean on the background more? Both "
-            "are measured on images whose groups training did not touch. An interval is of one value: of the same "
-            "images, both may overlap and the difference be certain."
+            "An encoder was fine-tuned to tell the labels. Did it learn the lesion, or lean on the background more? "
+            "Both are measured on images whose groups training did not touch. An interval is of one value: of the "
+            "same images, both may overlap and the difference be certain. What chance gives may change too, with what "
+            "is near to what: it is in the picture."
         )
     )
     held_out = shift.filter(images=_HELD_OUT)
