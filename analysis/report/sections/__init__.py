@@ -37,9 +37,9 @@ escape what they are given. A figure becomes a picture by `analysis.report.pictu
 cells small. Where an encoder cannot have such a part (no text side), return a `Words` that says so.
 
 Places taken: sections 10 leaderboard, 15 published scores, 20 contrasts, 25 C path, 30 encoders side by side, 50 the
-cells, 60 agreement of encoders, 65 fine-tuning, 70 duplicates, 75 copies and rejects, 80 calibration, 90 methods, 95
-provenance, 99 glossary. Parts 10 layouts, 20 clusters, 30 scores by background, 40 audits, 50 telling neighbours, 60
-overlay shift, 70 zero-shot, 72 retrieval.
+cells, 60 agreement of encoders, 65 fine-tuning, 67 saliency, 70 duplicates, 75 copies and rejects, 80 calibration, 90
+methods, 95 provenance, 99 glossary. Parts 10 layouts, 20 clusters, 30 scores by background, 40 audits, 50 telling
+neighbours, 60 overlay shift, 70 zero-shot, 72 retrieval, 80 evidence, 85 typographic attack.
 """
 
 from __future__ import annotations

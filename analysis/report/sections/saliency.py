@@ -124,7 +124,7 @@ def _make_section(tables: ReportTables) -> Sequence[Block]:
 SECTION = Section(
     name="saliency",
     title="Where encoders look",
-    place=65,
+    place=67,
     make=_make_section,
     tables=("saliency_scores",),
     asset="saliency",
