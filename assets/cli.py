@@ -139,7 +139,7 @@ def encoders(
 
     specs = sorted(_project(warehouse).encoder_specs().values(), key=lambda spec: (spec.group, spec.name))
     if as_json:
-        known = [{key: value for key, value in vars(spec).items() if key != "load"} for spec in specs]
+        known = [{key: value for key, value in vars(spec).items() if not callable(value)} for spec in specs]
         typer.echo(json.dumps(known, default=dict, ensure_ascii=False))
         return
     rows = [

@@ -64,10 +64,11 @@ def build_indexes(
 def list_centres(warehouse: "Warehouse", encoder: str) -> "NDArray[np.float32] | None":
     """Return the centres ``(lists, d)`` of an encoder's vector index; None where it has none."""
     dataset = warehouse.dataset(EMBEDDINGS_PREFIX + encoder)
-    name = next((index["name"] for index in dataset.list_indices() if index["fields"] == ["vector"]), None)
+    name = next((index.name for index in dataset.describe_indices() if index.field_names == ["vector"]), None)
     if name is None:
         return None
-    return np.asarray(dataset.centroids(index_name=name).to_numpy_ndarray(), np.float32)
+    centres = dataset.centroids(index_name=name)
+    return np.asarray(centres.flatten(), np.float32).reshape(len(centres), -1)
 
 
 def maintain(warehouse: "Warehouse", *, older_than: timedelta) -> None:

@@ -103,6 +103,7 @@ def test_from_a_point_to_a_view_of_its_own(address: str, warehouse: Warehouse, p
     picture = page.locator(f"img[src*='/thumbnails/{DATASET}/']").first
     expect(picture).to_be_visible()
     expect(page.get_by_text(HOSTILE, exact=True).first).to_be_visible()
+    page.wait_for_function("image => image.complete", arg=picture.element_handle())
     assert picture.evaluate("image => image.naturalWidth") == 64
 
     # A click holds it; its neighbours come with their distances.
