@@ -55,7 +55,6 @@ def _describe(source: Source) -> dict[str, object] | UnreadableImageError:
         given = {**source.given, **source.look()}
     except UnreadableImageError as error:
         return error
-    given = dict(source.given)
     # Words or marks that are named are there.
     for flag, what in (("text_overlay", "overlay_text"), ("annotation", "annotation_kinds")):
         if given.get(flag) is None and given.get(what):

@@ -72,7 +72,7 @@ def test_unknown_table_says_which_there_are(stored):
     ("query", "lines"),
     [
         ("SELECT * FROM image", ["Closest: images"]),
-        ("SELECT * FROM embeddings", ["Tables: calibration, corrections, datasets, duplicates, embeddings__enc"]),
+        ("SELECT * FROM embeddings", ["Tables: calibration, calibration_intervals, corrections, datasets"]),
         ("SELECT lable FROM images", ["Closest: label", "Columns of images: dataset, image_id, content_hash"]),
         ("SELECT i.Overlay_Txt FROM images i", ["Closest: overlay_text", "Columns of images: dataset"]),
         (
