@@ -113,6 +113,8 @@ def test_without_files_and_network_every_encoder_says_what_to_do(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    # Whoever imported the library first decided this for all tests.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "torch"))
 
     def no_network(*_: Any, **__: Any) -> None:
