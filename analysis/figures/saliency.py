@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     import polars as pl
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _TILE_INCHES = 1.5
 # Where a map is weak the image shows through.
@@ -168,14 +169,14 @@ def _frame(panel: Axes, boxes: Mapping[str, Sequence[Sequence[float]]], shape: t
             )
 
 
-def _regions_legend(figure: object, images: Sequence[MappedImage]) -> None:
+def _regions_legend(figure: Figure, images: Sequence[MappedImage]) -> None:
     from matplotlib.lines import Line2D
 
     regions = [name for name in _REGION_COLOURS if any(image.boxes.get(name) for image in images)]
     if not regions:
         return
     handles = [Line2D([], [], color=_REGION_COLOURS[name], linewidth=2) for name in regions]
-    legend = figure.legend(  # type: ignore[attr-defined]
+    legend = figure.legend(
         handles, regions, loc="outside lower center", ncols=len(regions), fontsize=8.5, frameon=False
     )
     plain_legend(legend)
@@ -248,12 +249,10 @@ def _plain_ticks(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _kinds_legend(figure: object, kinds: Sequence[tuple[str, str, str]]) -> None:
+def _kinds_legend(figure: Figure, kinds: Sequence[tuple[str, str, str]]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=_KIND_STYLES[k][0], marker=_KIND_STYLES[k][1], linewidth=1.6) for k in kinds]
     names = [_KIND_STYLES[kind][2] for kind in kinds]
-    legend = figure.legend(  # type: ignore[attr-defined]
-        handles, names, loc="outside lower center", ncols=len(kinds), fontsize=8.5, frameon=False
-    )
+    legend = figure.legend(handles, names, loc="outside lower center", ncols=len(kinds), fontsize=8.5, frameon=False)
     plain_legend(legend)

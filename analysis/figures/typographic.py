@@ -11,6 +11,8 @@ from analysis.figures.style import GREY, INK, PALETTE, new_figure, plain_legend,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matplotlib.figure import Figure
+
 _TILE_INCHES = 1.9
 _FLIPPED = PALETTE[3]
 
@@ -93,11 +95,11 @@ def attack_figure(images: Sequence[AttackedImage], *, title: str) -> bytes:
     return to_png(figure)
 
 
-def _legend(figure: object) -> None:
+def _legend(figure: Figure) -> None:
     from matplotlib.patches import Patch
 
     handles = [Patch(facecolor="white", edgecolor=_FLIPPED, linewidth=2.4)]
-    legend = figure.legend(  # type: ignore[attr-defined]
+    legend = figure.legend(
         handles,
         ["the answer became the class that is written"],
         loc="outside lower center",
