@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -41,7 +42,8 @@ def shift_figure(frame: pl.DataFrame, *, title: str) -> bytes:
     require_columns(frame, "value")
     interventions = frame["intervention"].unique(maintain_order=True).to_list()
     metrics = frame["metric"].unique(maintain_order=True).to_list()
-    figure = new_figure(3.4 * len(metrics) + 2.6, 0.32 * len(interventions) + 1.3)
+    width = 3.4 * len(metrics) + 2.6
+    figure = new_figure(width, 0.32 * len(interventions) + 1.5)
     panels = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
     for axes, metric in zip(panels, metrics, strict=True):
         for row in frame.filter(metric=metric).iter_rows(named=True):
@@ -59,7 +61,8 @@ def shift_figure(frame: pl.DataFrame, *, title: str) -> bytes:
     names = [shorten(name, 34) for name in interventions]
     panels[0].set_yticks(range(len(names)), names, fontsize=9, parse_math=False)
     panels[0].set_ylim(len(names) - 0.5, -0.5)
-    figure.suptitle(shorten(title, 90), fontsize=12, color=INK, parse_math=False)
+    # About nine letters fit into an inch.
+    figure.suptitle(textwrap.fill(shorten(title, 90), int(9 * width)), fontsize=12, color=INK, parse_math=False)
     return to_png(figure)
 
 
