@@ -20,33 +20,40 @@ def keep_near(
     """
     rows, columns = tile.shape
     room = kept.shape[1]
+    # A flag per column, read eight at a time: most hold nothing. What is flagged is listed without a branch.
+    flags = np.zeros(columns + 8, np.uint8)
+    words = flags[: columns // 8 * 8 + 8].view(np.uint64)
+    flagged = np.empty(columns + 8, np.int64)
+    others = near[left : left + columns].copy()
+    if not mirrored:
+        others[:] = np.inf
     for r in range(rows):
         i = top + r
         own = near[i]
         own_group = group[i]
         size = counts[i]
-        begin = r + 1 if mirrored and top == left else 0
-        while begin < columns:
-            end = min(begin + 64, columns)
-            # Most stretches hold nothing: told without a branch, and so many at once.
-            some = False
-            for c in range(begin, end):
-                some |= (tile[r, c] >= own) | (mirrored & (tile[r, c] >= near[left + c]))
-            for c in range(begin, end if some else begin):
-                j = left + c
-                for_row = tile[r, c] >= own
-                for_column = mirrored and tile[r, c] >= near[j]
-                if (for_row or for_column) and group[j] != own_group and i != j:
-                    high = np.uint64(bits[r, c]) << np.uint64(32)
-                    if for_row:
-                        if size < room:
-                            kept[i, size] = high | np.uint64(j)
-                        size += 1
-                    if for_column:
-                        if counts[j] < room:
-                            kept[j, counts[j]] = high | np.uint64(i)
-                        counts[j] += 1
-            begin = end
+        for c in range(columns):
+            flags[c] = (tile[r, c] >= own) | (tile[r, c] >= others[c])
+        if mirrored and top == left:
+            flags[: r + 1] = 0
+        found = 0
+        for word in range(len(words)):
+            if words[word]:
+                for c in range(8 * word, 8 * word + 8):
+                    flagged[found] = c
+                    found += flags[c]
+        for c in flagged[:found]:
+            j = left + c
+            if group[j] != own_group and i != j:
+                high = np.uint64(bits[r, c]) << np.uint64(32)
+                if tile[r, c] >= own:
+                    if size < room:
+                        kept[i, size] = high | np.uint64(j)
+                    size += 1
+                if tile[r, c] >= others[c]:
+                    if counts[j] < room:
+                        kept[j, counts[j]] = high | np.uint64(i)
+                    counts[j] += 1
         counts[i] = size
 
 
@@ -86,6 +93,17 @@ def expand(
                     size += 1
         if size > width:
             keys[row] = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+@numba.njit(nogil=True)
+def split(keys: Any, images: Any, indices: Any, bits: Any) -> None:
+    """Write the first keys of every row, taken apart, where the image's list is: the index and the distance's bits."""
+    for row in range(len(images)):
+        i = images[row]
+        for place in range(indices.shape[1]):
+            key = keys[row, place]
+            indices[i, place] = np.int64(key & np.uint64(0xFFFFFFFF))
+            bits[i, place] = np.uint32(key >> np.uint64(32))
 
 
 # Sums may be taken in any order, and so several terms at once.

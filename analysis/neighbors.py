@@ -257,7 +257,7 @@ def _tiled(unit: npt.NDArray[np.float32], k: int, groups: IntArray) -> Neighbors
     which fewer pass, or more than there is room for, are compared once more with everything. The sample stands first,
     so that its products serve twice: a pair of which one is in the sample is not compared again.
     """
-    from analysis.neighbor_kernels import expand, keep_near
+    from analysis.neighbor_kernels import expand, keep_near, split
 
     n = len(unit)
     first_copy = first_copies(unit)
@@ -315,10 +315,8 @@ def _tiled(unit: npt.NDArray[np.float32], k: int, groups: IntArray) -> Neighbors
         keys = np.full((len(images), width), _NO_KEY)
         expand(images, counts, kept_pairs, original, copies, ends, groups, keys)
         keys.sort(axis=1)
-        nearest = keys[:, :k]
-        indices[images] = nearest & np.uint64(0xFFFFFFFF)
-        distances[images] = (nearest >> np.uint64(32)).astype(np.uint32).view(np.float32)
-        short = images[nearest[:, -1] == _NO_KEY]
+        split(keys, images, indices, distances.view(np.uint32))
+        short = images[keys[:, k - 1] == _NO_KEY]
         if len(short):
             redone = _by_rows(unit, k, groups, short, 1024)
             indices[short], distances[short] = redone.indices, redone.distances
@@ -336,7 +334,7 @@ def _sampling(m: int, k: int) -> tuple[IntArray, int, int]:
     sample = np.arange(step // 2, m, step)
     share = k * len(sample) / m
     quantile = min(len(sample) - 1, int(np.ceil(share + 3 * np.sqrt(share) + 4)))
-    return sample, quantile, min(m, int(1.3 * (quantile + 3 * np.sqrt(quantile)) * m / len(sample)) + 16)
+    return sample, quantile, min(m, int((quantile + 4 * np.sqrt(quantile)) * m / len(sample)) + 16)
 
 
 def first_copies(rows: npt.NDArray[np.float32]) -> IntArray:
