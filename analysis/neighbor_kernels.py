@@ -2,24 +2,79 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
+# Candidates kept in one piece: 1 kB, as smaller pieces are read slower than their sorting takes.
+CHUNK = 128
+_NONE = -1
+
+
+class Kept(NamedTuple):
+    """The candidates of every row, in chunks that are taken from and given back to a common store.
+
+    Attributes
+    ----------
+    counts
+        ``(m,)`` candidates of each row; -1 if some were lost, as the row or the store was full.
+    room
+        Candidates a row may have.
+    last
+        ``(m,)`` the chunk that is being filled; -1 if there is none.
+    before
+        ``(c,)`` the chunk of the same row that was filled before; -1 if there is none.
+    candidates
+        ``(c, CHUNK)`` the product's bits above the other's number, as one number is written faster than two.
+    unused
+        ``(c,)`` chunks, of which the first `n_unused[0]` are free.
+    """
+
+    counts: Any
+    room: Any
+    last: Any
+    before: Any
+    candidates: Any
+    unused: Any
+    n_unused: Any
+
+    @classmethod
+    def of(cls, rows: int, room: int, chunks: int) -> Kept:
+        """Return an empty store of so many chunks; the room of a row is rounded up to whole ones."""
+        return cls(
+            counts=np.zeros(rows, np.int64),
+            room=-(-room // CHUNK) * CHUNK,
+            last=np.full(rows, _NONE),
+            before=np.empty(chunks, np.int64),
+            candidates=np.empty((chunks, CHUNK), np.uint64),
+            # The last is taken first: begin with the store's begin, and touch no more of it than is needed.
+            unused=np.arange(chunks)[::-1].copy(),
+            n_unused=np.array([chunks]),
+        )
+
 
 @numba.njit(nogil=True)
-def keep_near(
-    tile: Any, bits: Any, top: Any, left: Any, group: Any, near: Any, mirrored: Any, counts: Any, kept: Any
-) -> None:
+def release(kept: Any, top: Any, end: Any) -> None:
+    """Give back the chunks of some rows."""
+    for row in range(top, end):
+        chunk = kept.last[row]
+        while chunk != _NONE:
+            kept.unused[kept.n_unused[0]] = chunk
+            kept.n_unused[0] += 1
+            chunk = kept.before[chunk]
+        kept.last[row] = _NONE
+
+
+@numba.njit(nogil=True)
+def keep_near(tile: Any, bits: Any, top: Any, left: Any, group: Any, near: Any, mirrored: Any, kept: Any) -> None:
     """Keep what a tile of products holds for its rows and, where `mirrored`, for its columns.
 
-    What is kept is the product's `bits` above the other's number, as one number is written faster than two. `near` is
-    the least product that counts for a row; `counts` goes on beyond the room in `kept`, which tells that something was
-    lost. A mirrored tile on the diagonal is read above it.
+    `near` is the least product that counts for a row, and `bits` are the products'. A mirrored tile on the diagonal is
+    read above it.
     """
     rows, columns = tile.shape
-    room = kept.shape[1]
+    counts, room, last, before, candidates, unused, n_unused = kept
     # A flag per column, read eight at a time: most hold nothing. What is flagged is listed without a branch.
     flags = np.zeros(columns + 8, np.uint8)
     words = flags[: columns // 8 * 8 + 8].view(np.uint64)
@@ -30,8 +85,6 @@ def keep_near(
     for r in range(rows):
         i = top + r
         own = near[i]
-        own_group = group[i]
-        size = counts[i]
         for c in range(columns):
             flags[c] = (tile[r, c] >= own) | (tile[r, c] >= others[c])
         if mirrored and top == left:
@@ -44,48 +97,64 @@ def keep_near(
                     found += flags[c]
         for c in flagged[:found]:
             j = left + c
-            if group[j] != own_group and i != j:
-                high = np.uint64(bits[r, c]) << np.uint64(32)
-                if tile[r, c] >= own:
-                    if size < room:
-                        kept[i, size] = high | np.uint64(j)
-                    size += 1
-                if tile[r, c] >= others[c]:
-                    if counts[j] < room:
-                        kept[j, counts[j]] = high | np.uint64(i)
-                    counts[j] += 1
-        counts[i] = size
+            if group[j] == group[i] or i == j:
+                continue
+            high = np.uint64(bits[r, c]) << np.uint64(32)
+            for side in range(2):
+                # What a row has room for is kept; what is lost marks it.
+                row, other, threshold = (i, j, own) if side == 0 else (j, i, others[c])
+                size = counts[row]
+                if tile[r, c] < threshold or size < 0:
+                    continue
+                place = size % CHUNK
+                if place == 0:
+                    if size >= room or n_unused[0] == 0:
+                        counts[row] = -1
+                        continue
+                    n_unused[0] -= 1
+                    chunk = unused[n_unused[0]]
+                    before[chunk] = last[row]
+                    last[row] = chunk
+                candidates[last[row], place] = high | np.uint64(other)
+                counts[row] = size + 1
 
 
 @numba.njit(nogil=True)
-def expand(
-    images: Any, counts: Any, kept: Any, original: Any, copies: Any, copies_end: Any, groups: Any, keys: Any
-) -> None:
+def expand(images: Any, kept: Any, original: Any, copies: Any, ends: Any, groups: Any, keys: Any) -> None:
     """Write the candidates of images into the rows of `keys`, as numbers that sort by distance, then index.
 
     A key is the bits of the distance, which order as it does since it is not negative, above those of the index. An
     image's copies are at distance 0, and a neighbour's copies at its distance; the image itself and its group are left
-    out. A row that overflows is left empty.
+    out. A row that lost candidates or overflows is left empty.
     """
     width = keys.shape[1]
-    room = kept.shape[1]
+    gathered = np.empty(kept.room + 1, np.uint64)
     bits = np.empty(1, np.uint32)
     number = bits.view(np.float32)
     for row in range(len(images)):
         i = images[row]
         mine = original[i]
-        if counts[mine] > room:
+        # The image itself first, for its copies: their product is 1.
+        number[0] = 1
+        gathered[0] = (np.uint64(bits[0]) << np.uint64(32)) | np.uint64(mine)
+        count = kept.counts[mine]
+        if count < 0:
             continue
+        chunk = kept.last[mine]
+        begin = (count - 1) // CHUNK * CHUNK
+        end = count
+        while chunk != _NONE:
+            gathered[1 + begin : 1 + end] = kept.candidates[chunk, : end - begin]
+            chunk = kept.before[chunk]
+            end = begin
+            begin -= CHUNK
         size = 0
-        for place in range(-1, counts[mine]):
-            other = mine
-            number[0] = 0
-            if place >= 0:
-                other = np.int64(kept[mine, place] & np.uint64(0xFFFFFFFF))
-                bits[0] = np.uint32(kept[mine, place] >> np.uint64(32))
-                number[0] = max(np.float32(0), np.float32(1) - number[0])
+        for candidate in gathered[: 1 + count]:
+            other = np.int64(candidate & np.uint64(0xFFFFFFFF))
+            bits[0] = np.uint32(candidate >> np.uint64(32))
+            number[0] = max(np.float32(0), np.float32(1) - number[0])
             high = np.uint64(bits[0]) << np.uint64(32)
-            for c in range(copies_end[other - 1] if other > 0 else 0, copies_end[other]):
+            for c in range(ends[other], ends[other + 1]):
                 j = copies[c]
                 if j != i and groups[j] != groups[i]:
                     if size < width:

@@ -25,8 +25,10 @@ _TILE = 1024
 # Rows of the sample that thresholds are estimated from: so many, or a share of all, or room would grow with the rows.
 _SAMPLE = 2048
 _SAMPLED_SHARE = 1 / 16
+# The largest share of all rows' room that is in use at once: rows are finished as others fill.
+_KEPT_SHARE = 0.4
 # What may be kept as it streams by; larger sets are compared row by row.
-_ROOM_BYTES = 2**30
+_KEPT_BYTES = 2**30
 _NO_KEY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
@@ -255,31 +257,39 @@ def _tiled(unit: npt.NDArray[np.float32], k: int, groups: IntArray) -> Neighbors
     What is nearer than a threshold is kept as it streams by, and only that is sorted. The threshold of a row is the
     quantile of its distances to a sample of rows that a little more than k of all are expected to pass; the few rows of
     which fewer pass, or more than there is room for, are compared once more with everything. The sample stands first,
-    so that its products serve twice: a pair of which one is in the sample is not compared again.
+    so that its products serve twice: a pair of which one is in the sample is not compared again. A list is written as
+    soon as its row has met all others, and its room serves the next.
     """
-    from analysis.neighbor_kernels import expand, keep_near, split
+    from analysis.neighbor_kernels import CHUNK, Kept, expand, keep_near, release, split
 
     n = len(unit)
     first_copy = first_copies(unit)
     # Copies stand in for one another: one is compared, and all are listed, at one distance.
-    kept = np.flatnonzero(first_copy == np.arange(n))
-    m = len(kept)
+    representatives = np.flatnonzero(first_copy == np.arange(n))
+    m = len(representatives)
     sample, quantile, room = _sampling(m, k)
-    if m * room * 8 > _ROOM_BYTES:
+    chunks = m + int(_KEPT_SHARE * m * room / CHUNK)
+    if chunks * CHUNK * 8 > _KEPT_BYTES:
         return _by_rows(unit, k, groups, np.arange(n), 1024)
     sampled = len(sample)
-    kept = np.concatenate([kept[sample], np.delete(kept, sample)])
+    representatives = np.concatenate([representatives[sample], np.delete(representatives, sample)])
     position = np.empty(n, dtype=np.int64)
-    position[kept] = np.arange(m)
+    position[representatives] = np.arange(m)
     original = position[first_copy]
-    copied = np.bincount(original, minlength=m) > 1
-    distinct = unit[kept]
+    copies = np.argsort(original, kind="stable")
+    sizes = np.bincount(original, minlength=m)
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    distinct = unit[representatives]
     # What stands for copies of several groups is excluded from no list as a whole.
-    group = np.where(copied, -1 - np.arange(m), np.unique(groups, return_inverse=True)[1][kept])
+    group = np.where(sizes > 1, -1 - np.arange(m), np.unique(groups, return_inverse=True)[1][representatives])
 
     near = np.empty(m, dtype=np.float32)
-    kept_pairs = np.empty((m, room), dtype=np.uint64)
-    counts = np.zeros(m, dtype=np.int64)
+    kept = Kept.of(m, room, chunks)
+    # Copies fill a list beyond what was kept; a list they overfill is compared once more.
+    spare = 4 * int(sizes.max())
+    indices = np.empty((n, k), dtype=np.int64)
+    distances = np.empty((n, k), dtype=np.float32)
+    complete = np.ones(n, dtype=bool)
     rows_at_once = max(1, min(_TILE, _BLOCK_ELEMENTS // sampled))
     # Written over and over: fresh memory for every tile costs a tenth of its product.
     memory = np.empty(max(rows_at_once * sampled, _TILE * _TILE), dtype=np.float32)
@@ -288,38 +298,38 @@ def _tiled(unit: npt.NDArray[np.float32], k: int, groups: IntArray) -> Neighbors
         out = memory[: (end - top) * (right - left)].reshape(end - top, right - left)
         return np.matmul(distinct[top:end], distinct[left:right].T, out=out)
 
+    def finish(top: int, end: int) -> None:
+        """Write the lists of rows that have been compared with all."""
+        images = copies[ends[top] : ends[end]]
+        # Lists of about one length together, as the longest decides how much is sorted.
+        images = images[np.argsort(kept.counts[original[images]], kind="stable")]
+        for begin, stop in _parts(0, len(images), max(1, _SORTED_ELEMENTS // (room + spare))):
+            part = images[begin:stop]
+            keys = np.full((len(part), max(k, int(kept.counts[original[part]].max())) + spare), _NO_KEY)
+            expand(part, kept, original, copies, ends, groups, keys)
+            keys.sort(axis=1)
+            split(keys, part, indices, distances.view(np.uint32))
+            complete[part] = keys[:, k - 1] != _NO_KEY
+        release(kept, top, end)
+
     # Of the sample's rows first: a threshold must be known before what others have for its row is kept.
     for top, end in [*_parts(0, sampled, rows_at_once), *_parts(sampled, m, rows_at_once)]:
         block = multiply(top, end, 0, sampled)
         others = np.where(group[top:end, None] == group[None, :sampled], np.float32(-np.inf), block)
         others.partition(sampled - 1 - quantile, axis=1)
         near[top:end] = others[:, sampled - 1 - quantile]
-        keep_near(block, block.view(np.uint32), top, 0, group, near, top >= sampled, counts, kept_pairs)
+        keep_near(block, block.view(np.uint32), top, 0, group, near, top >= sampled, kept)
+    finish(0, sampled)
     for top, end in _parts(sampled, m, _TILE):
         for left, right in _parts(top, m, _TILE):
             tile = multiply(top, end, left, right)
-            keep_near(tile, tile.view(np.uint32), top, left, group, near, True, counts, kept_pairs)
+            keep_near(tile, tile.view(np.uint32), top, left, group, near, True, kept)
+        finish(top, end)
 
-    copies = np.argsort(original, kind="stable")
-    sizes = np.bincount(original, minlength=m)
-    ends = np.cumsum(sizes)
-    # Copies fill a list beyond what was kept; a list they overfill is compared once more.
-    spare = 4 * int(sizes.max())
-    indices = np.empty((n, k), dtype=np.int64)
-    distances = np.empty((n, k), dtype=np.float32)
-    # Lists of about one length together, as the longest decides how much is sorted.
-    by_length = np.argsort(np.minimum(counts, room)[original], kind="stable")
-    for start, end in _parts(0, n, max(1, _SORTED_ELEMENTS // (room + spare))):
-        images = by_length[start:end]
-        width = max(k, min(room, int(counts[original[images[-1]]])) + spare)
-        keys = np.full((len(images), width), _NO_KEY)
-        expand(images, counts, kept_pairs, original, copies, ends, groups, keys)
-        keys.sort(axis=1)
-        split(keys, images, indices, distances.view(np.uint32))
-        short = images[keys[:, k - 1] == _NO_KEY]
-        if len(short):
-            redone = _by_rows(unit, k, groups, short, 1024)
-            indices[short], distances[short] = redone.indices, redone.distances
+    short = np.flatnonzero(~complete)
+    if len(short):
+        redone = _by_rows(unit, k, groups, short, 1024)
+        indices[short], distances[short] = redone.indices, redone.distances
     return Neighbors(indices, distances)
 
 

@@ -2,9 +2,9 @@
 
 Run as ``python benchmarks/neighbors.py [--quick]``. Times are CPU-seconds of this process on one thread, all sides in
 one run. Searches are run three times and their least time counts, as memory touched for the first time is dear on a
-virtual machine. scikit-learn's brute force and the bare products answer a sample of the queries, extrapolated; faiss is left
-out where it is not installed (``pip install faiss-cpu``). croma repeats its search for each metric, as its interface
-has it; the audits share one.
+virtual machine. scikit-learn's brute force and the bare products answer a sample of the queries, extrapolated; faiss is
+left out where it is not installed (``pip install faiss-cpu``). croma repeats its search for each metric, as its
+interface has it; the audits share one.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def cpu(function: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
     """Return CPU-seconds, the least of some repeats, and result."""
     times = []
     for _ in range(repeats):
+        result = None  # its memory serves the next
         begin = time.process_time()
         result = function()
         times.append(time.process_time() - begin)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from analysis import neighbors as module
 from analysis import neighbors as neighbors_module
+from analysis.neighbor_kernels import CHUNK
 from analysis.neighbors import Neighbors, cosine_neighbors, nearest_among, unit_vectors
 from tests.worlds import mixed
 
@@ -133,7 +133,7 @@ def spread(n, d=24, *, copies=0, seed=0):
 def test_tiles_give_what_whole_rows_give(k, group_size, copies, monkeypatch):
     # Tiles and samples so small that 1,500 rows go through all that 25,000 do.
     for name, value in (("TILED_FROM", 100), ("_TILE", 256), ("_SAMPLE", 200), ("_BLOCK_ELEMENTS", 2**17)):
-        monkeypatch.setattr(module, name, value)
+        monkeypatch.setattr(neighbors_module, name, value)
     vectors, groups = spread(1500, copies=copies), np.random.default_rng(1).permutation(1500) // group_size
     found = cosine_neighbors(vectors, k, groups=groups)
     expected = cosine_neighbors(vectors, k, groups=groups, block_rows=512)
@@ -146,8 +146,30 @@ def test_tiles_give_what_whole_rows_give(k, group_size, copies, monkeypatch):
     assert (np.diff(found.indices, axis=1)[tied] > 0).all()
 
 
+@pytest.mark.parametrize(("setting", "value"), [("_KEPT_SHARE", -0.1), ("_SAMPLE", 20)])
+def test_rows_that_lose_candidates_are_compared_again(setting, value, monkeypatch):
+    # A store that is soon full; a sample so small that thresholds miss by far.
+    for name, small in (("TILED_FROM", 100), ("_TILE", 256), ("_SAMPLE", 200), (setting, value)):
+        monkeypatch.setattr(neighbors_module, name, small)
+    redone = []
+    by_rows = neighbors_module._by_rows
+
+    def counted(unit, k, groups, queries, block_rows):
+        redone.append(len(queries))
+        return by_rows(unit, k, groups, queries, block_rows)
+
+    monkeypatch.setattr(neighbors_module, "_by_rows", counted)
+    vectors = spread(1500, copies=30)
+    found = cosine_neighbors(vectors, 150)
+    assert len(redone) == 1
+    assert 0 < redone[0] < 1500
+    expected = cosine_neighbors(vectors, 150, block_rows=512)
+    np.testing.assert_allclose(found.distances, expected.distances, atol=1e-6)
+    assert (found.indices == expected.indices).mean() > 0.999
+
+
 def test_large_sets_agree_with_brute_force():
-    vectors = spread(module.TILED_FROM + 300, copies=200)
+    vectors = spread(neighbors_module.TILED_FROM + 300, copies=200)
     found = cosine_neighbors(vectors, 12)
     reference = NearestNeighbors(n_neighbors=12, metric="cosine", algorithm="brute").fit(vectors)
     queries = np.arange(0, len(vectors), 9)
@@ -179,7 +201,7 @@ def test_strata_are_searched_one_by_one():
 def test_room_of_large_sets_is_bounded(monkeypatch):
     for m, limit in ((100_000, 0.6e9), (200_000, 1.1e9)):
         sample, quantile, room = neighbors_module._sampling(m, 100)
-        assert m * room * 8 < limit
+        assert 8 * (m * CHUNK + neighbors_module._KEPT_SHARE * m * room) < limit
         assert quantile < len(sample) <= m / 10
         # What is kept of a list is more than its share, by far more than it strays.
         assert room > 3 * 100
@@ -187,6 +209,6 @@ def test_room_of_large_sets_is_bounded(monkeypatch):
     vectors = rng.normal(size=(5000, 8))
     tiled = cosine_neighbors(vectors, 10)
     # Too large for what may be kept: row by row.
-    monkeypatch.setattr(neighbors_module, "_ROOM_BYTES", 0)
+    monkeypatch.setattr(neighbors_module, "_KEPT_BYTES", 0)
     monkeypatch.setattr("analysis.neighbor_kernels.keep_near", None)
     np.testing.assert_array_equal(cosine_neighbors(vectors, 10).indices, tiled.indices)
