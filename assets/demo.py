@@ -13,7 +13,7 @@ from pipelines.sources import DataSet
 from store.schema import CounterstainError
 
 IMAGES = 192
-ENCODERS = ("efficientnet_lite0", "untrained_vit_b16")
+ENCODERS = ("efficientnet_lite0", "untrained_vit_s16")
 # One set whose words and callipers have nothing to do with the label, and one in which they go with it.
 DATA_SETS = {"phantom_fair": 0.0, "phantom_confounded": 0.9}
 

@@ -39,7 +39,9 @@ from .mapped import DATASET, ELSEWHERE, ENCODERS, HOSTILE, IMAGES_EACH, K, image
 
 IDS = image_ids()
 ADDRESS = "http://127.0.0.1:5055"
-COMMAND = [sys.executable, "-c", "from assets.cli import main; main()"]
+# Tests that run in the background hand down that Control-C is ignored.
+PROGRAM = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from assets.cli import main; main()"
+COMMAND = [sys.executable, "-c", PROGRAM]
 
 
 @pytest.fixture(scope="module")
@@ -321,16 +323,19 @@ def test_the_viewer_is_pinned_where_it_is_installed() -> None:
 def test_control_c_ends_it_quietly(warehouse: Warehouse) -> None:
     command = [*COMMAND, "explore", "--port", "0", "--warehouse", warehouse.uri]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        port = int(line.split("127.0.0.1:")[1].split()[0])
-        connection = http.client.HTTPConnection("127.0.0.1", port)  # which a browser would keep
-        connection.request("POST", "/api/query", json.dumps({"dataset": DATASET, "sql": "DESCRIBE dataset"}), JSON)
-        assert connection.getresponse().status == 200
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0
-        assert process.stderr.read() == ""
-        connection.close()
+        try:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            port = int(line.split("127.0.0.1:")[1].split()[0])
+            connection = http.client.HTTPConnection("127.0.0.1", port)  # which a browser would keep
+            connection.request("POST", "/api/query", json.dumps({"dataset": DATASET, "sql": "DESCRIBE dataset"}), JSON)
+            assert connection.getresponse().status == 200
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 0
+            assert process.stderr.read() == ""
+            connection.close()
+        finally:
+            process.kill()
 
 
 def test_views_on_the_command_line(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from store.schema import CounterstainError
 from tests.pipelines.tiny_checkpoints import BUILDERS, Tiny, tiny_checkpoint
 
 # These need no checkpoint, and have tests of their own.
-OFFLINE = {"efficientnet_lite0", "efficientnet_lite1", "untrained_vit_b16"}
+OFFLINE = {"efficientnet_lite0", "efficientnet_lite1", "untrained_vit_b16", "untrained_vit_s16"}
 
 
 @pytest.fixture(autouse=True)

@@ -36,7 +36,7 @@ from pipelines.readers import readers
 from store.schema import CounterstainError
 
 SPECS = sorted(encoder_specs().values(), key=lambda spec: spec.name)
-OFFLINE = ("efficientnet_lite0", "untrained_vit_b16")
+OFFLINE = ("efficientnet_lite0", "untrained_vit_s16")
 
 
 @pytest.fixture(scope="module", autouse=True)
