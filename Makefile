@@ -28,8 +28,9 @@ ui: setup  ## Serve the Dagster UI on the same project
 explore: setup  ## Serve the explorer of the same project
 	$(BIN)/counterstain explore --warehouse $(WAREHOUSE)
 
+# A process per core: their own threads would only wait for one another.
 test: setup  ## Run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 lint: setup  ## Format, lint, types and package direction, as CI checks them
 	$(BIN)/ruff format --check .

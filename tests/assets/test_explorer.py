@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -327,13 +328,13 @@ def test_control_c_ends_it_quietly(warehouse: Warehouse) -> None:
             assert process.stderr is not None
             line = process.stderr.readline()
             port = int(line.split("127.0.0.1:")[1].split()[0])
-            connection = http.client.HTTPConnection("127.0.0.1", port)  # which a browser would keep
-            connection.request("POST", "/api/query", json.dumps({"dataset": DATASET, "sql": "DESCRIBE dataset"}), JSON)
-            assert connection.getresponse().status == 200
-            process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=60) == 0
-            assert process.stderr.read() == ""
-            connection.close()
+            with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:  # which a browser would keep
+                question = json.dumps({"dataset": DATASET, "sql": "DESCRIBE dataset"})
+                connection.request("POST", "/api/query", question, JSON)
+                assert connection.getresponse().status == 200
+                process.send_signal(signal.SIGINT)
+                assert process.wait(timeout=60) == 0
+                assert process.stderr.read() == ""
         finally:
             process.kill()
 
