@@ -30,7 +30,7 @@ explore: setup  ## Serve the explorer of the same project
 
 # A process per core: their own threads would only wait for one another.
 test: setup  ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: setup  ## Format, lint, types and package direction, as CI checks them
 	$(BIN)/ruff format --check .

@@ -7,18 +7,6 @@ from pathlib import Path
 import pytest
 
 
-# What takes a minute or more to make, once per process.
-COSTLY_FIXTURES = ("trained_clip", "ran")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes run the tests, keep those of a costly fixture in one, and otherwise those of a file."""
-    for item in items:
-        names = getattr(item, "fixturenames", ())
-        group = next((name for name in COSTLY_FIXTURES if name in names), str(item.path))
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _no_network() -> None:
     """No test may ask a model hub."""
