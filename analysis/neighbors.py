@@ -356,17 +356,30 @@ def first_copies(rows: npt.NDArray[np.float32]) -> IntArray:
 
 
 def smallest(distances: npt.NDArray[np.float32], k: int) -> tuple[IntArray, npt.NDArray[np.float32]]:
-    """Columns and values of the `k` smallest per row, ascending, ties by column."""
-    chosen = np.argpartition(distances, k - 1, axis=1)[:, :k].astype(np.int64)
-    chosen.sort(axis=1)
-    values = np.take_along_axis(distances, chosen, axis=1)
-    # argpartition takes any of the columns that tie with the k-th: take the lowest instead.
-    last = values.max(axis=1)
-    tied = (distances <= last[:, None]).sum(axis=1) > k
-    for row in np.flatnonzero(tied & np.isfinite(last)):
-        candidates = np.flatnonzero(distances[row] <= last[row])
-        order = np.argsort(distances[row, candidates], kind="stable")[:k]
-        chosen[row] = np.sort(candidates[order])
-        values[row] = distances[row, chosen[row]]
-    order = np.argsort(values, axis=1, kind="stable")
-    return np.take_along_axis(chosen, order, axis=1), np.take_along_axis(values, order, axis=1)
+    """Columns and values of the `k` smallest per row, ascending, ties by column; distances are not negative."""
+    n, width = distances.shape
+    near = distances <= _bounds(distances, k)[:, None]
+    # A few rows are unlike their sample.
+    short = np.flatnonzero(np.count_nonzero(near, axis=1) < k)
+    near[short] = distances[short] <= np.partition(distances[short], k - 1, axis=1)[:, k - 1, None]
+    rows, columns = np.divmod(np.flatnonzero(near), width)
+    counts = np.bincount(rows, minlength=n)
+    # Numbers that sort by distance, then column: the bits of what is not negative order as it does.
+    keys = np.full((n, int(counts.max(initial=k))), _NO_KEY)
+    bits = distances[rows, columns].view(np.uint32).astype(np.uint64)
+    keys[rows, np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]] = bits << np.uint64(32) | columns.astype(
+        np.uint64
+    )
+    keys.sort(axis=1)
+    nearest = keys[:, :k]
+    values = (nearest >> np.uint64(32)).astype(np.uint32).view(np.float32)
+    return (nearest & np.uint64(0xFFFFFFFF)).astype(np.int64), values
+
+
+def _bounds(distances: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.float32]:
+    """For each row a distance, ``(n,)``, that `k` or a few more are expected to be within: a quantile of a sample."""
+    step = max(1, min(16, distances.shape[1] // (4 * k)))
+    sample = distances[:, ::step]
+    share = k / step
+    place = k - 1 if step == 1 else min(sample.shape[1] - 1, int(np.ceil(share + 3 * np.sqrt(share) + 4)))
+    return np.partition(sample, place, axis=1)[:, place]

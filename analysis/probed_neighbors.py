@@ -22,7 +22,7 @@ APPROXIMATE_FROM = 200_000
 # Share of the exact neighbours that lists must hold, and the images it is measured on.
 LEAST_RECALL = 0.99
 RECALL_SAMPLE = 500
-FIRST_PROBES = 8
+FIRST_PROBES = 1
 # Products held at once: 64 MB.
 _BLOCK_ELEMENTS = 2**24
 # Distances within rounding of one another are equal.
