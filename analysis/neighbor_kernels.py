@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-# Candidates kept in one piece: 1 kB, as smaller pieces are read slower than their sorting takes.
-CHUNK = 128
+from analysis.tiled_neighbors import CHUNK
+
 _NONE = -1
 
 

@@ -8,28 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.selection import smallest
+from analysis.tiled_neighbors import tiled_lists, tiles_fit
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from analysis.arrays import BoolArray, FloatArray, IntArray
 
-# Distances held at once; with their argpartition about 400 MB.
+# Distances held at once; with what choosing among them takes about 400 MB.
 _BLOCK_ELEMENTS = 2**25
-# Candidates sorted at once: 4 MB, which stay in cache.
-_SORTED_ELEMENTS = 2**19
 # Rows from which comparing each pair once outweighs the compilation it needs; and the largest share of them listed.
 TILED_FROM = 4096
 _TILED_SHARE = 0.1
-# Rows and columns of a tile of products: 4 MB, which stays in cache until it is read.
-_TILE = 1024
-# Rows of the sample that thresholds are estimated from: so many, or a share of all, or room would grow with the rows.
-_SAMPLE = 2048
-_SAMPLED_SHARE = 1 / 16
-# The largest share of all rows' room that is in use at once: rows are finished as others fill.
-_KEPT_SHARE = 0.4
-# What may be kept as it streams by; larger sets are compared row by row.
-_KEPT_BYTES = 2**30
-_NO_KEY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @dataclass(frozen=True)
@@ -184,8 +175,12 @@ def cosine_neighbors(
     if k == 0:
         return Neighbors(np.empty((n, 0), dtype=np.int64), np.empty((n, 0), dtype=np.float32))
     own = np.arange(n) if groups is None else groups
-    if block_rows is None and n >= TILED_FROM and k <= n * _TILED_SHARE:
-        return _tiled(unit, k, own)
+    if block_rows is None and n >= TILED_FROM and k <= n * _TILED_SHARE and tiles_fit(n, k):
+        indices, distances, short = tiled_lists(unit, k, own, first_copies(unit))
+        if len(short):
+            redone = _by_rows(unit, k, own, short, 1024)
+            indices[short], distances[short] = redone.indices, redone.distances
+        return Neighbors(indices, distances)
     return _by_rows(unit, k, own, np.arange(n), block_rows or 1024)
 
 
@@ -251,135 +246,9 @@ def _by_rows(unit: npt.NDArray[np.float32], k: int, groups: IntArray, queries: I
     return Neighbors(indices, distances)
 
 
-def _tiled(unit: npt.NDArray[np.float32], k: int, groups: IntArray) -> Neighbors:
-    """Return the lists of all rows from the upper triangle of the product: a tile serves its rows and its columns.
-
-    What is nearer than a threshold is kept as it streams by, and only that is sorted. The threshold of a row is the
-    quantile of its distances to a sample of rows that a little more than k of all are expected to pass; the few rows of
-    which fewer pass, or more than there is room for, are compared once more with everything. The sample stands first,
-    so that its products serve twice: a pair of which one is in the sample is not compared again. A list is written as
-    soon as its row has met all others, and its room serves the next.
-    """
-    from analysis.neighbor_kernels import CHUNK, Kept, expand, keep_near, release, split
-
-    n = len(unit)
-    first_copy = first_copies(unit)
-    # Copies stand in for one another: one is compared, and all are listed, at one distance.
-    representatives = np.flatnonzero(first_copy == np.arange(n))
-    m = len(representatives)
-    sample, quantile, room = _sampling(m, k)
-    chunks = m + int(_KEPT_SHARE * m * room / CHUNK)
-    if chunks * CHUNK * 8 > _KEPT_BYTES:
-        return _by_rows(unit, k, groups, np.arange(n), 1024)
-    sampled = len(sample)
-    representatives = np.concatenate([representatives[sample], np.delete(representatives, sample)])
-    position = np.empty(n, dtype=np.int64)
-    position[representatives] = np.arange(m)
-    original = position[first_copy]
-    copies = np.argsort(original, kind="stable")
-    sizes = np.bincount(original, minlength=m)
-    ends = np.concatenate([[0], np.cumsum(sizes)])
-    distinct = unit[representatives]
-    # What stands for copies of several groups is excluded from no list as a whole.
-    group = np.where(sizes > 1, -1 - np.arange(m), np.unique(groups, return_inverse=True)[1][representatives])
-
-    near = np.empty(m, dtype=np.float32)
-    kept = Kept.of(m, room, chunks)
-    # Copies fill a list beyond what was kept; a list they overfill is compared once more.
-    spare = 4 * int(sizes.max())
-    indices = np.empty((n, k), dtype=np.int64)
-    distances = np.empty((n, k), dtype=np.float32)
-    complete = np.ones(n, dtype=bool)
-    rows_at_once = max(1, min(_TILE, _BLOCK_ELEMENTS // sampled))
-    # Written over and over: fresh memory for every tile costs a tenth of its product.
-    memory = np.empty(max(rows_at_once * sampled, _TILE * _TILE), dtype=np.float32)
-
-    def multiply(top: int, end: int, left: int, right: int) -> npt.NDArray[np.float32]:
-        out = memory[: (end - top) * (right - left)].reshape(end - top, right - left)
-        return np.matmul(distinct[top:end], distinct[left:right].T, out=out)
-
-    def finish(top: int, end: int) -> None:
-        """Write the lists of rows that have been compared with all."""
-        images = copies[ends[top] : ends[end]]
-        # Lists of about one length together, as the longest decides how much is sorted.
-        images = images[np.argsort(kept.counts[original[images]], kind="stable")]
-        for begin, stop in _parts(0, len(images), max(1, _SORTED_ELEMENTS // (room + spare))):
-            part = images[begin:stop]
-            keys = np.full((len(part), max(k, int(kept.counts[original[part]].max())) + spare), _NO_KEY)
-            expand(part, kept, original, copies, ends, groups, keys)
-            keys.sort(axis=1)
-            split(keys, part, indices, distances.view(np.uint32))
-            complete[part] = keys[:, k - 1] != _NO_KEY
-        release(kept, top, end)
-
-    # Of the sample's rows first: a threshold must be known before what others have for its row is kept.
-    for top, end in [*_parts(0, sampled, rows_at_once), *_parts(sampled, m, rows_at_once)]:
-        block = multiply(top, end, 0, sampled)
-        others = np.where(group[top:end, None] == group[None, :sampled], np.float32(-np.inf), block)
-        others.partition(sampled - 1 - quantile, axis=1)
-        near[top:end] = others[:, sampled - 1 - quantile]
-        keep_near(block, block.view(np.uint32), top, 0, group, near, top >= sampled, kept)
-    finish(0, sampled)
-    for top, end in _parts(sampled, m, _TILE):
-        for left, right in _parts(top, m, _TILE):
-            tile = multiply(top, end, left, right)
-            keep_near(tile, tile.view(np.uint32), top, left, group, near, True, kept)
-        finish(top, end)
-
-    short = np.flatnonzero(~complete)
-    if len(short):
-        redone = _by_rows(unit, k, groups, short, 1024)
-        indices[short], distances[short] = redone.indices, redone.distances
-    return Neighbors(indices, distances)
-
-
-def _parts(start: int, stop: int, size: int) -> list[tuple[int, int]]:
-    """Return begin and end of the parts of a range."""
-    return [(begin, min(begin + size, stop)) for begin in range(start, stop, size)]
-
-
-def _sampling(m: int, k: int) -> tuple[IntArray, int, int]:
-    """Return the sample of `m` rows, the place among its distances that is the threshold, and the room per row."""
-    step = max(1, min(m // _SAMPLE, round(1 / _SAMPLED_SHARE)))
-    sample = np.arange(step // 2, m, step)
-    share = k * len(sample) / m
-    quantile = min(len(sample) - 1, int(np.ceil(share + 3 * np.sqrt(share) + 4)))
-    return sample, quantile, min(m, int((quantile + 4 * np.sqrt(quantile)) * m / len(sample)) + 16)
-
-
 def first_copies(rows: npt.NDArray[np.float32]) -> IntArray:
     """For each row the first row with the same bytes, ``(n,)``."""
     first: dict[bytes, int] = {}
     # Digests, as the rows themselves would all be in memory once more.
     digests = (blake2b(row.tobytes(), digest_size=16).digest() for row in rows)
     return np.array([first.setdefault(digest, i) for i, digest in enumerate(digests)], dtype=np.int64)
-
-
-def smallest(distances: npt.NDArray[np.float32], k: int) -> tuple[IntArray, npt.NDArray[np.float32]]:
-    """Columns and values of the `k` smallest per row, ascending, ties by column; distances are not negative."""
-    n, width = distances.shape
-    near = distances <= _bounds(distances, k)[:, None]
-    # A few rows are unlike their sample.
-    short = np.flatnonzero(np.count_nonzero(near, axis=1) < k)
-    near[short] = distances[short] <= np.partition(distances[short], k - 1, axis=1)[:, k - 1, None]
-    rows, columns = np.divmod(np.flatnonzero(near), width)
-    counts = np.bincount(rows, minlength=n)
-    # Numbers that sort by distance, then column: the bits of what is not negative order as it does.
-    keys = np.full((n, int(counts.max(initial=k))), _NO_KEY)
-    bits = distances[rows, columns].view(np.uint32).astype(np.uint64)
-    keys[rows, np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]] = bits << np.uint64(32) | columns.astype(
-        np.uint64
-    )
-    keys.sort(axis=1)
-    nearest = keys[:, :k]
-    values = (nearest >> np.uint64(32)).astype(np.uint32).view(np.float32)
-    return (nearest & np.uint64(0xFFFFFFFF)).astype(np.int64), values
-
-
-def _bounds(distances: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.float32]:
-    """For each row a distance, ``(n,)``, that `k` or a few more are expected to be within: a quantile of a sample."""
-    step = max(1, min(16, distances.shape[1] // (4 * k)))
-    sample = distances[:, ::step]
-    share = k / step
-    place = k - 1 if step == 1 else min(sample.shape[1] - 1, int(np.ceil(share + 3 * np.sqrt(share) + 4)))
-    return np.partition(sample, place, axis=1)[:, place]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.bootstrap import Interval, cluster_bootstrap
-from analysis.neighbors import Neighbors, exact_lists, first_copies, smallest, unit_vectors
+from analysis.neighbors import Neighbors, exact_lists, first_copies, unit_vectors
 from analysis.results import AuditResult
+from analysis.selection import smallest
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -111,6 +112,8 @@ def probed_neighbors(
     n = len(unit)
     if centres.ndim != 2 or not len(centres) or centres.shape[1] != unit.shape[1]:
         raise ValueError(f"centres must have shape (lists, {unit.shape[1]}), not {centres.shape}")
+    if n < 2:
+        raise ValueError(f"{n} rows have no neighbours")
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
     k = min(k, n - 1)

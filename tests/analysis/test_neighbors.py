@@ -3,7 +3,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from analysis import neighbors as neighbors_module
-from analysis.neighbor_kernels import CHUNK
+from analysis import tiled_neighbors
 from analysis.neighbors import Neighbors, cosine_neighbors, nearest_among, unit_vectors
 from tests.worlds import mixed
 
@@ -127,13 +127,19 @@ def spread(n, d=24, *, copies=0, seed=0):
     return rows
 
 
+def small_tiles(monkeypatch):
+    """Make tiles and samples so small that 1,500 rows go through all that 25,000 do."""
+    monkeypatch.setattr(neighbors_module, "TILED_FROM", 100)
+    for name, value in (("_TILE", 256), ("_SAMPLE", 200)):
+        monkeypatch.setattr(tiled_neighbors, name, value)
+
+
 @pytest.mark.parametrize("k", [1, 40, 150])
 @pytest.mark.parametrize("group_size", [1, 3, 400])
 @pytest.mark.parametrize("copies", [0, 300])
 def test_tiles_give_what_whole_rows_give(k, group_size, copies, monkeypatch):
-    # Tiles and samples so small that 1,500 rows go through all that 25,000 do.
-    for name, value in (("TILED_FROM", 100), ("_TILE", 256), ("_SAMPLE", 200), ("_BLOCK_ELEMENTS", 2**17)):
-        monkeypatch.setattr(neighbors_module, name, value)
+    small_tiles(monkeypatch)
+    monkeypatch.setattr(tiled_neighbors, "_BLOCK_ELEMENTS", 2**17)
     vectors, groups = spread(1500, copies=copies), np.random.default_rng(1).permutation(1500) // group_size
     found = cosine_neighbors(vectors, k, groups=groups)
     expected = cosine_neighbors(vectors, k, groups=groups, block_rows=512)
@@ -146,11 +152,8 @@ def test_tiles_give_what_whole_rows_give(k, group_size, copies, monkeypatch):
     assert (np.diff(found.indices, axis=1)[tied] > 0).all()
 
 
-@pytest.mark.parametrize(("setting", "value"), [("_KEPT_SHARE", -0.1), ("_SAMPLE", 20)])
-def test_rows_that_lose_candidates_are_compared_again(setting, value, monkeypatch):
-    # A store that is soon full; a sample so small that thresholds miss by far.
-    for name, small in (("TILED_FROM", 100), ("_TILE", 256), ("_SAMPLE", 200), (setting, value)):
-        monkeypatch.setattr(neighbors_module, name, small)
+def by_rows_of(monkeypatch):
+    """Count the rows that are compared with everything."""
     redone = []
     by_rows = neighbors_module._by_rows
 
@@ -159,6 +162,15 @@ def test_rows_that_lose_candidates_are_compared_again(setting, value, monkeypatc
         return by_rows(unit, k, groups, queries, block_rows)
 
     monkeypatch.setattr(neighbors_module, "_by_rows", counted)
+    return redone
+
+
+# A store that is soon full; a sample so small that thresholds miss by far.
+@pytest.mark.parametrize("setting", [("_chunks", lambda m, sampled, room: m), ("_SAMPLE", 20)])
+def test_rows_that_lose_candidates_are_compared_again(setting, monkeypatch):
+    small_tiles(monkeypatch)
+    monkeypatch.setattr(tiled_neighbors, *setting)
+    redone = by_rows_of(monkeypatch)
     vectors = spread(1500, copies=30)
     found = cosine_neighbors(vectors, 150)
     assert len(redone) == 1
@@ -166,6 +178,24 @@ def test_rows_that_lose_candidates_are_compared_again(setting, value, monkeypatc
     expected = cosine_neighbors(vectors, 150, block_rows=512)
     np.testing.assert_allclose(found.distances, expected.distances, atol=1e-6)
     assert (found.indices == expected.indices).mean() > 0.999
+
+
+@pytest.mark.parametrize(("n", "k"), [(4096, 204), (5000, 500), (6200, 60)])
+def test_hardly_a_row_is_compared_twice(n, k, monkeypatch):
+    redone = by_rows_of(monkeypatch)
+    rng = np.random.default_rng(0)
+    cosine_neighbors(rng.normal(size=(n, 16)), k)
+    # Neither where rows repeat with the period of a sample at fixed places.
+    cosine_neighbors(rng.normal(size=(4, 16))[np.arange(n) % 4] + 0.5 * rng.normal(size=(n, 16)), k)
+    assert sum(redone) < 0.02 * n
+
+
+def test_distances_that_are_rounded_alike_come_by_index(monkeypatch):
+    small_tiles(monkeypatch)
+    vectors = np.eye(1500) + 1e-10 * np.random.default_rng(0).normal(size=(1500, 1500))
+    found = cosine_neighbors(vectors, 3)
+    np.testing.assert_array_equal(found.indices, cosine_neighbors(vectors, 3, block_rows=512).indices)
+    np.testing.assert_array_equal(found.indices[0], [1, 2, 3])
 
 
 def test_large_sets_agree_with_brute_force():
@@ -199,16 +229,13 @@ def test_strata_are_searched_one_by_one():
 
 
 def test_room_of_large_sets_is_bounded(monkeypatch):
-    for m, limit in ((100_000, 0.6e9), (200_000, 1.1e9)):
-        sample, quantile, room = neighbors_module._sampling(m, 100)
-        assert 8 * (m * CHUNK + neighbors_module._KEPT_SHARE * m * room) < limit
-        assert quantile < len(sample) <= m / 10
-        # What is kept of a list is more than its share, by far more than it strays.
-        assert room > 3 * 100
+    assert tiled_neighbors.tiles_fit(200_000, 100)
+    assert not tiled_neighbors.tiles_fit(1_000_000, 100)
+    assert not tiled_neighbors.tiles_fit(200_000, 1000)
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(5000, 8))
     tiled = cosine_neighbors(vectors, 10)
     # Too large for what may be kept: row by row.
-    monkeypatch.setattr(neighbors_module, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(tiled_neighbors, "_KEPT_BYTES", 0)
     monkeypatch.setattr("analysis.neighbor_kernels.keep_near", None)
     np.testing.assert_array_equal(cosine_neighbors(vectors, 10).indices, tiled.indices)
