@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
+from filelock import FileLock
 
 from store.schema import (
     EMBEDDINGS_PREFIX,
@@ -163,7 +164,7 @@ class Warehouse:
         return table
 
     def create_table(self, spec: TableSpec) -> Any:
-        """Return the table of `spec`, made if missing; two processes may ask at once.
+        """Return the table of `spec`, made if missing; two processes of one machine may ask at once.
 
         Raises
         ------
@@ -171,8 +172,13 @@ class Warehouse:
             If the stored table has other columns, as when an encoder's dimension changed, or a newer release wrote it.
         """
         self.check_writable()
-        if not self.has_table(spec.name):
-            self._database.create_table(spec.name, schema=spec.schema, exist_ok=True)
+        # Of two that make a table, Lance lets the later overwrite what the earlier has put into it; and a table that is
+        # being made is listed before it can be opened.
+        locks = Path(self.uri) / ".locks" if self.is_local else self.cache_dir / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / f"{spec.name}.lock"):
+            if not self.has_table(spec.name):
+                self._database.create_table(spec.name, schema=spec.schema)
         table = self.open_table(spec.name)
         if table.schema != spec.schema:
             differing = sorted({field.name for field in set(table.schema) ^ set(spec.schema)})

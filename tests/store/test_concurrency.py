@@ -2,12 +2,13 @@
 
 import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
 import pytest
+from lancedb.db import LanceDBConnection
 
 from store import maintenance, open_warehouse
 from store.embeddings import EmbeddingPartition
@@ -26,14 +27,14 @@ def pool():
         yield executor
 
 
-def soon():
-    return time.time() + 0.3
+def soon(seconds=0.3):
+    return time.time() + seconds
 
 
 def test_two_first_writers_of_two_partitions(pool, tmp_path):
-    for trial in range(4):
+    for trial in range(20):
         uri = str(tmp_path / str(trial))
-        start = soon()
+        start = soon(0.1)
         futures = [pool.submit(worker.replace, uri, dataset, [30], start) for dataset in ("a", "b")]
         for future in futures:
             future.result()
@@ -42,14 +43,29 @@ def test_two_first_writers_of_two_partitions(pool, tmp_path):
 
 
 def test_two_first_writers_of_one_partition(pool, tmp_path):
-    for trial in range(4):
+    for trial in range(20):
         uri = str(tmp_path / str(trial))
-        start = soon()
+        start = soon(0.1)
         futures = [pool.submit(worker.replace, uri, "a", [30], start) for _ in range(2)]
         for future in futures:
             future.result()
         frame = open_warehouse(uri).frame("rejects").collect()
         assert (frame.height, frame["uri"].n_unique()) == (30, 30)
+
+
+def test_one_of_two_makes_a_table(tmp_path, monkeypatch):
+    made = []
+    create = LanceDBConnection.create_table
+
+    def slow(self, name, *args, **kwargs):
+        made.append(name)
+        time.sleep(0.2)
+        return create(self, name, *args, **kwargs)
+
+    monkeypatch.setattr(LanceDBConnection, "create_table", slow)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda _: open_warehouse(tmp_path / "w").create_table(REJECTS), range(2)))
+    assert made == ["rejects"]
 
 
 def test_two_writers_of_one_partition_and_a_reader(pool, warehouse):
