@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from analysis.arrays import BoolArray, FloatArray, IntArray
 
-# Distances held at once; with what choosing among them takes about 400 MB.
+# Distances held at once: 128 MB, and up to four times that to choose among them where all tie.
 _BLOCK_ELEMENTS = 2**25
 # Rows from which comparing each pair once outweighs the compilation it needs; and the largest share of them listed.
 TILED_FROM = 4096

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 # One column of so many is sampled, at most.
 _STEP = 16
-_NO_KEY = np.uint64(0xFFFFFFFFFFFFFFFF)
+# Sorts behind every distance and index.
+NO_KEY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 def one_of_every(step: int, n: int) -> IntArray:
@@ -71,12 +72,11 @@ def smallest(distances: npt.NDArray[np.float32], k: int) -> tuple[IntArray, npt.
         counts[unlike] = k
     at_rows, columns = np.divmod(np.flatnonzero(near), width)
     # Numbers that sort by distance, then column: the bits of what is not negative order as it does.
-    keys = np.full((n, int(counts.max(initial=k))), _NO_KEY)
+    keys = np.full((n, int(counts.max(initial=k))), NO_KEY)
     bits = distances[at_rows, columns].view(np.uint32).astype(np.uint64)
     places = np.arange(len(at_rows)) - (np.cumsum(counts) - counts)[at_rows]
     keys[at_rows, places] = (bits << np.uint64(32)) | columns.astype(np.uint64)
     keys.sort(axis=1)
     nearest = keys[:, :k]
-    return (nearest & np.uint64(0xFFFFFFFF)).astype(np.int64), (nearest >> np.uint64(32)).astype(np.uint32).view(
-        np.float32
-    )
+    values = (nearest >> np.uint64(32)).astype(np.uint32).view(np.float32)
+    return (nearest & np.uint64(0xFFFFFFFF)).astype(np.int64), values

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.selection import one_of_every, place_among_sample
+from analysis.selection import NO_KEY, one_of_every, place_among_sample
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -26,10 +26,10 @@ _SAMPLED_SHARE = 1 / 16
 _ROUNDING = np.float32(2**-22)
 # Candidates kept in one piece: 1 kB, as smaller pieces are read slower than their sorting takes.
 CHUNK = 128
+# Share of the room of all rows that is in use at once, at least; see `_chunks`.
 _KEPT_SHARE = 0.3
 # What may be kept as it streams by; larger sets are compared row by row.
 _KEPT_BYTES = 2**30
-_NO_KEY = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 def tiles_fit(n: int, k: int) -> bool:
@@ -109,11 +109,11 @@ def tiled_lists(
         images = images[np.argsort(kept.counts[original[images]], kind="stable")]
         for begin, stop in _parts(0, len(images), max(1, _SORTED_ELEMENTS // (room + spare))):
             part = images[begin:stop]
-            keys = np.full((len(part), max(k, int(kept.counts[original[part]].max())) + spare), _NO_KEY)
+            keys = np.full((len(part), max(k, int(kept.counts[original[part]].max())) + spare), NO_KEY)
             expand(part, kept, original, copies, ends, groups, keys)
             keys.sort(axis=1)
             split(keys, part, indices, distances.view(np.uint32))
-            complete[part] = keys[:, k - 1] != _NO_KEY
+            complete[part] = keys[:, k - 1] != NO_KEY
         release(kept, top, end)
 
     # Of the sample's rows first: a threshold must be known before what others have for its row is kept.

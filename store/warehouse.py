@@ -178,7 +178,7 @@ class Warehouse:
         locks.mkdir(parents=True, exist_ok=True)
         with FileLock(locks / f"{spec.name}.lock"):
             if not self.has_table(spec.name):
-                self._database.create_table(spec.name, schema=spec.schema)
+                self._database.create_table(spec.name, schema=spec.schema, exist_ok=True)
         table = self.open_table(spec.name)
         if table.schema != spec.schema:
             differing = sorted({field.name for field in set(table.schema) ^ set(spec.schema)})
